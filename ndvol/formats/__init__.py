@@ -1,0 +1,112 @@
+"""Files in: one reader per family of formats, found through the entry-point group ``ndvol.readers``.
+
+A reader works in two steps, so that an import can be planned without decoding a pixel: `Reader.scan` looks at
+names and headers and answers with series and verdicts; `Reader.read` turns one series into an array and a grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from ndvol.errors import UnknownNameError
+from ndvol.geometry import Grid
+from ndvol.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Files that become one volume, known from names and headers alone. Picklable.
+
+    Attributes
+    ----------
+    reader : name of the reader that made it and can read it.
+    source : how verdicts name it: a path relative to the root, with ``/``.
+    files : paths relative to the root, with ``/``, in the order of the volume's planes where that matters.
+    key : what an image and its label share besides their folder: the path without suffix, or the folder.
+    name : proposal for the name of the case.
+    modality : DICOM Modality (``CT``, ``MR`` …), empty when the source does not say.
+    axes, shape, dtype : of the volume as the source has it, before reorientation.
+    spacing : mm per spatial axis in storage order; None when the source does not state it.
+    warnings : what the user should know though the series is readable.
+    """
+
+    reader: str
+    source: str
+    files: tuple[str, ...]
+    key: str
+    name: str
+    modality: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    spacing: tuple[float, ...] | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a reader found: its series, verdicts for files it knows but will not import, and all it recognised."""
+
+    series: tuple[Series, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    claimed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeData:
+    """A volume as its source has it: array in storage order with its grid.
+
+    Attributes
+    ----------
+    array : axes as in `grid`, C order not required; the caller owns it.
+    value_unit : unit of the values (``HU``, ``BQML`` …), empty when not stated.
+    attributes : allow-listed facts kept beside the volume, with DICOM keywords or NIfTI names as keys
+        (``RescaleSlope``, ``PixelPaddingValue``, ``PhotometricInterpretation`` …): numbers and short strings.
+    warnings : what the user should know though the volume was read.
+    """
+
+    array: NDArray[Any]
+    grid: Grid
+    modality: str = ""
+    value_unit: str = ""
+    attributes: Mapping[str, float | int | str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """One family of formats. Stateless; raises only `NdvolError`, whatever the bytes are."""
+
+    name: str
+
+    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+        """Group those of `files` (relative to `root`, sorted) that this reader knows; decodes no pixel."""
+        ...
+
+    def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
+        """Decode a series. As a label the values must be integers within 1e-3 and stay so."""
+        ...
+
+
+@cache
+def readers() -> dict[str, Reader]:
+    """The installed readers by name; those of other packages come first, so that they can take over a format."""
+    found = sorted(entry_points(group="ndvol.readers"), key=lambda e: (e.value.startswith("ndvol."), e.name))
+    return {entry.name: entry.load()() for entry in found}
+
+
+def reader(name: str) -> Reader:
+    """The reader called `name`."""
+    if name not in readers():
+        raise UnknownNameError(
+            f"there is no reader {name!r}",
+            expected=f"one of {', '.join(readers())}",
+            hint="install the package that provides it (entry-point group ndvol.readers)",
+        )
+    return readers()[name]

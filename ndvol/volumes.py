@@ -1,0 +1,275 @@
+"""Volumes and cases as a user holds them: an array with its grid that is read window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import index as as_int
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ndvol.errors import UnknownNameError, WindowError
+from ndvol.geometry import Grid, Window, chunk_shape
+from ndvol.label_index import LabelIndex, count_chunks
+
+
+class PatchSource(Protocol):
+    """The narrow waist: anything that can fill an array with a window of itself.
+
+    HDF5, an array in memory and a decoded picture stand behind it. Implementations are picklable and safe to
+    use after fork.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def levels(self) -> int:
+        """Number of pyramid levels; 0 is the finest."""
+        ...
+
+    def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
+        """Fill `out`, of the window's shape, and return the valid part of it as a window within the patch."""
+        ...
+
+
+class ArraySource:
+    """A `PatchSource` over an array in memory (or a memory map)."""
+
+    levels = 1
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
+        clip = window.clip(self.shape)
+        if clip.shape != window.shape:
+            out[...] = fill_value
+        out[clip.placement] = self._array[clip.inside]
+        return valid_window(window, self.shape)
+
+
+def valid_window(window: Window, shape: tuple[int, ...]) -> Window:
+    """The part of a patch that holds voxels of a volume of `shape`, in the coordinates of the patch."""
+    clip = window.clip(shape)
+    return Window(tuple(s.start for s in clip.placement), clip.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """An image: its grid, its type, and windows of it.
+
+    Attributes
+    ----------
+    name : of the volume in its case.
+    grid : axes, shape, affine, frame and unit of level 0.
+    source : where the voxels come from.
+    attributes : facts kept from the source (``modality``, ``value_unit``, ``RescaleSlope`` …).
+
+    >>> grid = Grid.regular("yx", (4, 6), spacing=(1, 1))
+    >>> volume = Volume("toy", grid, ArraySource(np.arange(24).reshape(4, 6)))
+    >>> volume[1:3, ::2].tolist()
+    [[6, 8, 10], [12, 14, 16]]
+    >>> volume.read(Window((-1, 4), (2, 3)), fill_value=-9).tolist()
+    [[-9, -9, -9], [4, 5, -9]]
+    """
+
+    name: str
+    grid: Grid
+    source: PatchSource
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> str:
+        return self.grid.axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.grid.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.grid.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    @property
+    def levels(self) -> int:
+        return self.source.levels
+
+    def read(
+        self,
+        window: Window,
+        *,
+        out: NDArray[Any] | None = None,
+        level: int = 0,
+        fill_value: float = 0,
+    ) -> NDArray[Any]:
+        """The patch at `window`, always of exactly its shape.
+
+        Parameters
+        ----------
+        out : array of the window's shape to fill and return; values are cast to its type. A new one when None.
+        level : pyramid level; the window is in that level's indices.
+        fill_value : value of voxels outside the volume; must be exactly representable in the patch's type.
+
+        Raises
+        ------
+        WindowError : for another number of axes, a wrong `out`, a level that is not there, or a `fill_value`
+            that the type cannot hold.
+        """
+        if window.ndim != self.ndim:
+            raise WindowError(
+                f"the window does not fit volume {self.name!r}",
+                got=f"{window.ndim} axes",
+                expected=f"{self.ndim}, {self.axes!r}",
+            )
+        if not 0 <= level < self.levels:
+            raise WindowError(f"volume {self.name!r} has no level {level}", expected=f"0 … {self.levels - 1}")
+        patch = np.empty(window.shape, self.dtype) if out is None else out
+        if patch.shape != window.shape:
+            raise WindowError("out has another shape than the window", got=patch.shape, expected=window.shape)
+        check_fill_value(fill_value, patch.dtype)
+        self.source.read_into(window, patch, level=level, fill_value=fill_value)
+        return patch
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """numpy's basic indexing: integers, slices with any step, ``...``."""
+        window, post = basic_index(key, self.shape)
+        return np.asarray(self.read(window)[post])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a volume is read from its source, so a copy is always made")
+        return np.asarray(self.read(Window.full(self.shape)), dtype)
+
+
+class LabelSource(PatchSource, Protocol):
+    """A `PatchSource` of integers that knows where its values are."""
+
+    def label_index(self) -> LabelIndex:
+        """Counts per chunk and value, and the voxels behind them."""
+        ...
+
+
+class ArrayLabelSource(ArraySource):
+    """A `LabelSource` over an array in memory; its index is counted on first use."""
+
+    def __init__(self, array: NDArray[Any], chunk: tuple[int, ...] | None = None) -> None:
+        super().__init__(array)
+        self._chunk = chunk or chunk_shape("tczyx"[5 - array.ndim :], array.shape)
+        self._index: LabelIndex | None = None
+
+    def label_index(self) -> LabelIndex:
+        if self._index is None:
+            self._index = LabelIndex(self, self._chunk, count_chunks(self._array, self._chunk))
+        return self._index
+
+
+@dataclass(frozen=True, slots=True)
+class LabelVolume(Volume):
+    """A label volume: integers, of which 0 is background and the others name categories.
+
+    Attributes
+    ----------
+    source : also knows where the values are (`LabelSource`).
+    categories : value -> category name.
+    """
+
+    source: LabelSource
+    categories: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def index(self) -> LabelIndex:
+        """Counts per chunk and value; the way to draw a voxel of a category without reading the volume."""
+        return self.source.label_index()
+
+
+def check_fill_value(fill_value: float, dtype: np.dtype[Any]) -> None:
+    """Raise unless `dtype` holds `fill_value` exactly; numpy would wrap or truncate it silently."""
+    if dtype.kind == "f":
+        return
+    if fill_value != fill_value or fill_value != int(fill_value) or not _fits(int(fill_value), dtype):
+        raise WindowError(f"fill_value does not fit the type {dtype}", got=fill_value)
+
+
+def _fits(value: int, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "b":
+        return value in (0, 1)
+    info = np.iinfo(dtype)
+    return int(info.min) <= value <= int(info.max)
+
+
+def basic_index(key: Any, shape: tuple[int, ...]) -> tuple[Window, tuple[Any, ...]]:
+    """The window that covers numpy's basic index `key`, and the index into the patch that finishes the job.
+
+    >>> basic_index((slice(8, 2, -3), 1), (10, 5))
+    (Window(start=(5, 1), shape=(4, 1)), (slice(None, None, -3), 0))
+    """
+    keys = list(key) if isinstance(key, tuple) else [key]
+    if any(k is Ellipsis for k in keys):
+        at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+        keys[at : at + 1] = [slice(None)] * (len(shape) - len(keys) + 1)
+    if len(keys) > len(shape):
+        raise IndexError(f"{len(keys)} indices for a volume of {len(shape)} axes")
+    keys += [slice(None)] * (len(shape) - len(keys))
+    start: list[int] = []
+    length: list[int] = []
+    post: list[slice | int] = []
+    for k, n in zip(keys, shape, strict=True):
+        if isinstance(k, slice):
+            span = range(n)[k]
+            start.append(min(span[0], span[-1]) if span else 0)
+            length.append(abs(span[-1] - span[0]) + 1 if span else 0)
+            post.append(slice(None, None, span.step))
+            continue
+        try:
+            i = as_int(k)
+        except TypeError:
+            raise IndexError(f"a volume takes integers, slices and ..., not {type(k).__name__}") from None
+        if not -n <= i < n:
+            raise IndexError(f"index {i} is out of range for an axis of {n}")
+        start.append(i % n)
+        length.append(1)
+        post.append(0)
+    return Window(tuple(start), tuple(length)), tuple(post)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of the catalogue: the images and labels of a subject at a time.
+
+    Attributes
+    ----------
+    name : of the case in its catalogue.
+    images, labels : volumes by name, in the order of import.
+    """
+
+    name: str
+    images: Mapping[str, Volume]
+    labels: Mapping[str, LabelVolume]
+
+    def __getitem__(self, volume: str) -> Volume:
+        """The image or label volume called `volume`."""
+        found = self.images.get(volume) or self.labels.get(volume)
+        if found is not None:
+            return found
+        raise UnknownNameError(
+            f"case {self.name!r} has no volume {volume!r}",
+            expected=f"one of {', '.join([*self.images, *self.labels])}",
+        )
