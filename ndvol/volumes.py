@@ -68,7 +68,7 @@ def valid_window(window: Window, shape: tuple[int, ...]) -> Window:
     return Window(tuple(s.start for s in clip.placement), clip.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Volume:
     """An image: its grid, its type, and windows of it.
 
@@ -153,6 +153,11 @@ class Volume:
         window, post = basic_index(key, self.shape)
         return np.asarray(self.read(window)[post])
 
+    def __repr__(self) -> str:
+        steps = " x ".join(f"{s:g}" for s in self.grid.spacing)
+        where = f"{steps} {self.grid.unit}, {self.grid.frame}"
+        return f"{type(self).__name__}({self.name!r}, {self.axes} {self.shape}, {self.dtype}, {where})"
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("a volume is read from its source, so a copy is always made")
@@ -181,7 +186,7 @@ class ArrayLabelSource(ArraySource):
         return self._index
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LabelVolume(Volume):
     """A label volume: integers, of which 0 is background and the others name categories.
 

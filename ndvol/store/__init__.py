@@ -1,0 +1,23 @@
+"""The HDF5 side: one immutable file per case. FORMAT.md beside this file describes what is in it."""
+
+from ndvol.store.codec import FAST, Codec
+from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
+from ndvol.store.verify import FORMAT_VERSION, Damage, file_sha256, verify_file
+from ndvol.store.writer import CaseWriter, sync_folder
+
+__all__ = [
+    "FAST",
+    "FORMAT_VERSION",
+    "CaseWriter",
+    "Codec",
+    "Damage",
+    "Hdf5Source",
+    "file_sha256",
+    "open_case",
+    "open_hdf5",
+    "read_identity",
+    "read_objects",
+    "read_provenance",
+    "sync_folder",
+    "verify_file",
+]

@@ -1,0 +1,50 @@
+"""Objects of a label volume: connected components with exact boxes and voxel counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+POLICIES = ("component", "category")
+
+
+def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.int64]:
+    """The objects of each non-zero value.
+
+    Parameters
+    ----------
+    labels : integers, 0 is background.
+    policy : ``component``: one object per connected component, where voxels that share a corner are connected
+        (26 neighbours in 3-D); ``category``: all voxels of a value are one object.
+
+    Returns
+    -------
+    (n, 2 + 2 * ndim) int64 with the columns value, voxels, start…, stop…; by value, then by position.
+
+    >>> find_objects(np.array([[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 0, 1]])).tolist()
+    [[1, 2, 0, 0, 2, 2], [1, 1, 2, 3, 3, 4], [2, 1, 0, 3, 1, 4]]
+    """
+    rows = []
+    neighbours = np.ones((3,) * labels.ndim, bool)
+    for value in (int(v) for v in np.unique(labels) if v != 0):
+        mask = labels == value
+        box = _bounding_box(mask)
+        inner = mask[box]
+        parts, count = ndimage.label(inner, neighbours) if policy == "component" else (inner.astype(np.uint8), 1)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        for number, part in enumerate(ndimage.find_objects(parts), start=1):
+            start = [b.start + p.start for b, p in zip(box, part, strict=True)]
+            stop = [b.start + p.stop for b, p in zip(box, part, strict=True)]
+            rows.append([value, int(sizes[number]), *start, *stop])
+    return np.array(rows, np.int64).reshape(-1, 2 + 2 * labels.ndim)
+
+
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    box = []
+    for axis in range(mask.ndim):
+        hit = np.flatnonzero(mask.any(tuple(i for i in range(mask.ndim) if i != axis)))
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)

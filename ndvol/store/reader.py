@@ -1,0 +1,184 @@
+"""Reading cases back: picklable sources that open their file on first use, in whichever process they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ndvol.errors import DamageError, GridError, StoreError
+from ndvol.geometry import Grid, Window
+from ndvol.label_index import LabelIndex
+from ndvol.store.hdf5 import READ_ERRORS, get, get_dataset, get_text, open_file
+from ndvol.store.verify import check_format
+from ndvol.volumes import Case, LabelVolume, Volume, valid_window
+
+
+class Hdf5Source:
+    """A `PatchSource` over data sets of an HDF5 file, one per pyramid level.
+
+    Parameters
+    ----------
+    path : the file.
+    datasets : paths inside the file, finest level first.
+
+    Pickles as these two; opens the file in the process that reads.
+    """
+
+    def __init__(self, path: str | Path, datasets: tuple[str, ...]) -> None:
+        self._path = str(path)
+        self._datasets = datasets
+        first = get_dataset(open_file(self._path), datasets[0])
+        self.shape: tuple[int, ...] = first.shape
+        self.dtype: np.dtype[Any] = first.dtype.newbyteorder("=")
+        self._index: LabelIndex | None = None
+        if self.dtype.kind not in "biuf":
+            raise StoreError(f"{datasets[0]!r} in {path} holds no numbers", got=first.dtype)
+
+    @property
+    def levels(self) -> int:
+        return len(self._datasets)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_index": None}
+
+    def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
+        """See `PatchSource`; raises `DamageError` when the stored bytes fail their checksum."""
+        path = self._datasets[level]
+        dataset = get_dataset(open_file(self._path), path)
+        clip = window.clip(dataset.shape)
+        if clip.shape != window.shape:
+            out[...] = fill_value
+        if 0 not in clip.shape:
+            try:
+                out[clip.placement] = dataset[clip.inside]
+            except READ_ERRORS as error:
+                raise DamageError(
+                    f"cannot read {path!r} of {self._path} at {window.start} + {window.shape}",
+                    got=error,
+                    hint="run `ndvol verify` and import the case again",
+                    path=self._path,
+                    dataset=path,
+                    window=window,
+                ) from error
+        return valid_window(window, dataset.shape)
+
+    def label_index(self) -> LabelIndex:
+        """The stored index of a label volume; read on first use."""
+        if self._index is None:
+            file = open_file(self._path)
+            group = self._datasets[0].rsplit("/", 1)[0]
+            chunk = get_dataset(file, self._datasets[0]).chunks
+            self._index = LabelIndex(self, chunk, _table(file, f"{group}/index/counts"))
+        return self._index
+
+
+def open_case(path: str | Path) -> Case:
+    """The case in an ndvol file.
+
+    Raises
+    ------
+    StoreError : when it is no ndvol file; DamageError, UnsafeFileError : when it cannot be trusted.
+    """
+    file = open_file(path)
+    try:
+        check_format(file)
+        images = {n: _volume(path, f"images/{n}") for n in get(file, "images")}
+        labels = {n: _label(path, f"labels/{n}") for n in get(file, "labels")}
+        return Case(get_text(file, "case"), images, labels)
+    except READ_ERRORS as error:
+        raise _as_damage(error, path) from error
+
+
+def read_objects(path: str | Path, label: str) -> NDArray[np.int64]:
+    """The object table of a label volume: (n, 2 + 2 * ndim), columns as in `find_objects`."""
+    return _table(open_file(path), f"labels/{label}/index/objects")
+
+
+def read_identity(path: str | Path) -> dict[str, str]:
+    """The root's texts: ``ndvol_format``, ``case``, ``uuid``, ``created_by``."""
+    file = open_file(path)
+    check_format(file)
+    return {name: get_text(file, name) for name in ("ndvol_format", "case", "uuid", "created_by")}
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """What the writer noted on where the case comes from."""
+    data = _table(open_file(path), "provenance")
+    try:
+        provenance: dict[str, Any] = json.loads(data.tobytes())
+    except ValueError as error:
+        raise DamageError(f"the provenance of {path} is no JSON", got=error) from error
+    return provenance
+
+
+def open_hdf5(
+    path: str | Path,
+    dataset: str,
+    *,
+    axes: str,
+    spacing: tuple[float, ...] | None = None,
+    name: str = "",
+) -> Volume:
+    """A data set of any HDF5 file as a volume, read in place: a chunked file needs no conversion.
+
+    Parameters
+    ----------
+    dataset : path of the data set in the file.
+    axes : its axes in storage order, from ``tczyx``.
+    spacing : mm per spatial axis in storage order; None when unknown.
+    name : of the volume; the last part of `dataset` by default.
+
+    Raises
+    ------
+    UnsafeFileError : when the path leads through a link, or the voxels are kept in other files.
+    GridError : when the axes do not fit the data set.
+    """
+    source = Hdf5Source(path, (dataset,))
+    if len(axes) != len(source.shape):
+        raise GridError(f"the axes do not fit {dataset!r}", got=f"{axes!r} for shape {source.shape}")
+    # The world position of a stranger's array is not known, only its steps.
+    grid = Grid.regular(axes, source.shape, spacing=spacing, frame="LOCAL")
+    return Volume(name or dataset.rstrip("/").rsplit("/", 1)[-1], grid, source)
+
+
+def _volume(path: str | Path, group_path: str) -> Volume:
+    grid, source, attributes = _parts(path, group_path)
+    return Volume(group_path.split("/", 1)[1], grid, source, attributes)
+
+
+def _label(path: str | Path, group_path: str) -> LabelVolume:
+    grid, source, attributes = _parts(path, group_path)
+    table = json.loads(get_text(get(open_file(path), group_path), "categories"))
+    categories = {int(value): str(name) for value, name in table.items()}
+    return LabelVolume(group_path.split("/", 1)[1], grid, source, attributes, categories)
+
+
+def _parts(path: str | Path, group_path: str) -> tuple[Grid, Hdf5Source, dict[str, Any]]:
+    group = get(open_file(path), group_path)
+    levels = sorted((n for n in group if n.isdigit()), key=int)
+    source = Hdf5Source(path, tuple(f"{group_path}/{n}" for n in levels))
+    texts = {name: get_text(group, name) for name in ("axes", "frame", "unit", "reorientation", "attributes")}
+    grid = Grid(texts["axes"], source.shape, group.attrs["affine"], texts["frame"], texts["unit"])
+    attributes = json.loads(texts["attributes"])
+    attributes["reorientation"] = json.loads(texts["reorientation"])
+    return grid, source, attributes
+
+
+def _table(file: h5py.File, path: str) -> NDArray[Any]:
+    dataset = get_dataset(file, path)
+    try:
+        return np.asarray(dataset[...])
+    except READ_ERRORS as error:
+        raise _as_damage(error, file.filename) from error
+
+
+def _as_damage(error: Exception, path: str | Path) -> Exception:
+    """The error itself when it is ours already, else a `DamageError` that names the file."""
+    if isinstance(error, StoreError | GridError):
+        return error
+    return DamageError(f"{path} cannot be read", got=error, hint="run `ndvol verify`", path=str(path))

@@ -1,0 +1,113 @@
+"""Verification: every stored byte of an ndvol file against its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+import xxhash
+
+from ndvol.errors import NdvolError, StoreError
+from ndvol.geometry import Window
+from ndvol.geometry.tiling import chunk_counts, chunk_window
+from ndvol.store.hdf5 import READ_ERRORS, get_dataset, get_text, open_once
+
+FORMAT_VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One fault in a file: what it is, and the data set and box that it concerns where that is known."""
+
+    what: str
+    dataset: str = ""
+    box: Window | None = None
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def verify_file(path: str | Path, *, sha256: str = "") -> list[Damage]:
+    """Compare a file with its manifest and, when the catalogue's `sha256` is given, with that.
+
+    The manifest holds the hash of every stored chunk, so it also finds chunks that were swapped, zeroed or
+    lost, which a checksum inside the chunk does not. Only the digest of the whole file covers unused bytes.
+
+    Returns
+    -------
+    the faults found; empty when the file is exactly as written.
+    """
+    damage = []
+    if sha256 and file_sha256(path) != sha256:
+        damage.append(Damage("the file is not the one that the catalogue names (SHA-256 differs)"))
+    try:
+        with open_once(path) as file:
+            check_format(file)
+            damage += _compare_chunks(file, Path(path))
+    except NdvolError as error:
+        damage.append(Damage(str(error)))
+    except READ_ERRORS as error:
+        damage.append(Damage(f"HDF5 cannot read it: {error}"))
+    return damage
+
+
+def check_format(file: h5py.File) -> None:
+    """Raise unless `file` is an ndvol file of a version that this release reads."""
+    if "ndvol_format" not in file.attrs:
+        raise StoreError(
+            f"{file.filename} is not an ndvol file",
+            hint="open a data set of any other HDF5 file with ndvol.open_hdf5(path, dataset, axes=…)",
+        )
+    version = get_text(file, "ndvol_format")
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise StoreError(
+            f"{file.filename} has format {version}",
+            expected=f"format {FORMAT_VERSION.split('.')[0]}.x",
+            hint="install a newer ndvol",
+        )
+
+
+def _compare_chunks(file: h5py.File, path: Path) -> list[Damage]:
+    manifest = get_dataset(file, "manifest")
+    rows = manifest[...]
+    if xxhash.xxh3_64_hexdigest(rows.astype("<u8").tobytes()) != get_text(file, "manifest_xxh3"):
+        return [Damage("the manifest is damaged", "manifest")]
+    names: list[str] = json.loads(get_text(manifest, "datasets"))
+    damage = []
+    with path.open("rb") as stream:
+        for number, name in enumerate(names):
+            dataset = get_dataset(file, name)
+            expected = {int(c): int(h) for _, c, h in rows[rows[:, 0] == number]}
+            stored = _stored_chunks(dataset)
+            for chunk in sorted(expected.keys() | stored.keys()):
+                box = chunk_window(chunk, dataset.shape, dataset.chunks)
+                if chunk not in stored:
+                    damage.append(Damage("a chunk is missing", name, box))
+                elif chunk not in expected:
+                    damage.append(Damage("a chunk is there that was never written", name, box))
+                elif xxhash.xxh3_64_intdigest(os.pread(stream.fileno(), *reversed(stored[chunk]))) != expected[chunk]:
+                    damage.append(Damage("a chunk's bytes have changed", name, box))
+    return damage
+
+
+def _stored_chunks(dataset: h5py.Dataset) -> dict[int, tuple[int, int]]:
+    """Row-major chunk number -> (offset in the file, stored bytes)."""
+    counts = chunk_counts(dataset.shape, dataset.chunks)
+    table: dict[int, tuple[int, int]] = {}
+
+    def visit(info: h5py.h5d.StoreInfo) -> None:
+        at = tuple(o // c for o, c in zip(info.chunk_offset, dataset.chunks, strict=True))
+        table[int(np.ravel_multi_index(at, counts))] = (info.byte_offset, info.size)
+
+    if prod(counts):
+        dataset.id.chunk_iter(visit)
+    return table
