@@ -14,6 +14,7 @@ ct
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -112,9 +113,22 @@ class SourceError(NdvolError, ValueError):
 
 
 class StoreError(NdvolError, OSError):
-    """An HDF5 file that cannot be read or written as an ndvol file."""
+    """A file or folder of a bundle that cannot be read or written."""
 
     code = "store"
+
+    @staticmethod
+    def from_os(error: OSError, path: object) -> StoreError:
+        """The error for trouble while writing `path`: a `StorageFullError` when the device or quota is full."""
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        # h5py puts the errno into its text only.
+        if error.errno in full or any(f"errno = {number}," in str(error) for number in full):
+            return StorageFullError(
+                f"no space left while writing {path}",
+                hint="make room on the target and run the import again; published cases are untouched",
+                path=str(path),
+            )
+        return StoreError(f"cannot write {path}", got=error, path=str(path))
 
 
 class DamageError(StoreError):

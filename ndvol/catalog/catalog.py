@@ -51,6 +51,7 @@ class CaseRecord:
     axes, shape, spacing, unit : of the first image, storage order.
     images, labels : names of the volumes; empty for a picture, which is read as the image ``image``.
     sha256 : of the HDF5 file; empty for a picture.
+    attributes : the image's ``ndvol`` key as it stands in the kwcoco file.
     """
 
     name: str

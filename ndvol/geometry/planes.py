@@ -126,8 +126,9 @@ def _check_gaps(gaps: NDArray[np.float64], order: NDArray[np.intp]) -> None:
     whole = np.round(ratios)
     if (np.abs(ratios - whole) <= GAP_SHARE)[off].all() and (whole[off] >= 2).all():
         places = [(int(k), int(whole[k]) - 1) for k in np.flatnonzero(off)]
+        total = sum(n for _, n in places)
         raise GeometryError(
-            f"{sum(n for _, n in places)} slices are missing",
+            f"{total} {'slice is' if total == 1 else 'slices are'} missing",
             got=", ".join(f"a gap of {gaps[k]:.3f} mm after slice {k}" for k, _ in places[:5]),
             expected=f"{usual:.3f} mm between neighbours",
             hint="export the series again with all its slices",

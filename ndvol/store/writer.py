@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ndvol.errors import NdvolError, StorageFullError, StoreError
+from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.label_index import count_chunks
@@ -27,7 +27,6 @@ from ndvol.store.objects import find_objects
 from ndvol.store.verify import FORMAT_VERSION, verify_file
 
 _METADATA_ROOM = 2**20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CaseWriter:
@@ -66,7 +65,7 @@ class CaseWriter:
         try:
             self._file = h5py.File(self._part, "w", libver=LIBVER, locking=False, rdcc_nbytes=0)
         except OSError as error:
-            raise _storage_error(error, self._part) from error
+            raise StoreError.from_os(error, self._part) from error
         for name, text in (("ndvol_format", FORMAT_VERSION), ("case", case), ("uuid", uuid)):
             put_text(self._file, name, text)
         put_text(self._file, "created_by", f"ndvol {__version__}")
@@ -87,7 +86,7 @@ class CaseWriter:
                 error = failure
         self._abandon()
         if isinstance(error, OSError) and not isinstance(error, NdvolError):
-            raise _storage_error(error, self._part) from error
+            raise StoreError.from_os(error, self._part) from error
         if kind is None:
             raise error
 
@@ -247,14 +246,3 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _storage_error(error: OSError, path: Path) -> StoreError:
-    # h5py puts the errno into its text only.
-    if error.errno in _FULL or "errno = 28" in str(error) or "No space left" in str(error):
-        return StorageFullError(
-            f"no space left while writing {path}",
-            hint="free some room on the target and run the import again; published cases are untouched",
-            path=str(path),
-        )
-    return StoreError(f"cannot write {path}", got=error, path=str(path))

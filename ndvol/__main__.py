@@ -1,0 +1,5 @@
+"""``python -m ndvol`` is the command ``ndvol``."""
+
+from ndvol.cli import main
+
+main()

@@ -1,0 +1,393 @@
+"""The command line: thin commands over paths. Results on stdout, progress on stderr, stable exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ndvol import __version__
+from ndvol.errors import NdvolError, StorageFullError
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
+    from ndvol.importing import ImportPlan
+    from ndvol.sampler import VolumeSampler
+    from ndvol.verdict import Verdict
+
+EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
+EXIT_CODES = """
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refused, 4 damage found,
+74 no space left, 130 stopped.
+"""
+
+
+class _Group(click.Group):
+    """Turns our errors into one line on stderr and an exit code; a user's mistake never shows a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NdvolError as error:
+            click.echo(f"ndvol: {error} [{error.code}]", err=True)
+            ctx.exit(EXIT_FULL if isinstance(error, StorageFullError) else EXIT_FAILED)
+        except KeyboardInterrupt:
+            click.echo("ndvol: stopped; run the same command again to go on", err=True)
+            ctx.exit(EXIT_STOPPED)
+
+
+@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ndvol")
+def main() -> None:
+    """Volumes from DICOM, NIfTI and picture series in HDF5, and the windows that training wants of them."""
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
+
+@main.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@_bundle_argument
+@click.option("--labels", type=click.Path(), help="Folder (or file) with the label maps of the images.")
+@click.option("--label-name", help="Name of the label volume; the label folder's by default.")
+@click.option("--categories", type=click.Path(path_type=Path), help="JSON table of categories and their label values.")
+@click.option("--modality", default="", help="Modality of sources that do not state one; names the image.")
+@click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
+@click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
+@click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Worker processes.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be imported; decode nothing.")
+@_json_option
+def import_command(
+    source: Path, bundle: Path, categories: Path | None, jobs: int, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
+    from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
+
+    table = read_categories(categories) if categories else ()
+    plan = plan_import(source, ImportOptions(categories=table, **options))
+    if dry_run:
+        _show_plan(plan, as_json)
+        return
+    try:
+        run_import(plan, bundle, jobs=jobs, progress=True)
+    finally:
+        verdicts = _verdicts_of(bundle, plan)
+        _show_verdicts(verdicts, as_json)
+    if any(v.status == "refused" for v in verdicts):
+        sys.exit(EXIT_PARTLY)
+
+
+def _verdicts_of(bundle: Path, plan: ImportPlan) -> list[Verdict]:
+    """This plan's rows of the journal, in its order of sources."""
+    from ndvol.opening import read_verdicts
+
+    sources = {v.source for v in plan.verdicts} | {v.series.source for c in plan.cases for v in c.volumes}
+    return [v for v in read_verdicts(bundle) if v.source in sources]
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("demo"))
+@click.option("--seed", default=0, show_default=True)
+def demo(folder: Path, seed: int) -> None:
+    """Make toy DICOM, NIfTI and picture data in FOLDER, import it, verify it and draw from it."""
+    from ndvol.demo import write_toy_sources
+    from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
+
+    raw, bundle = folder / "raw", folder / "bundle"
+    click.echo(f"1. Toy data: DICOM, NIfTI and PNG series, one of them defective on purpose -> {raw}")
+    write_toy_sources(raw, seed=seed)
+    click.echo(f"2. Import -> {bundle}")
+    options = ImportOptions(categories=read_categories(raw / "categories.json"), modality="CT")
+    plan = plan_import(raw, options)
+    run_import(plan, bundle, progress=True)
+    _show_verdicts([v for v in _verdicts_of(bundle, plan) if v.code != "unknown-format"], as_json=False)
+    click.echo("3. Verify every stored chunk")
+    if _verify(bundle, as_json=False):
+        sys.exit(EXIT_DAMAGE)
+    click.echo("4. Draw 64 positive and 64 negative windows")
+    _sample_sheet(_open(bundle), (16, 48, 48), (64, 64), folder / "sheet.png", category=("finding",), seed=seed)
+    click.echo(_NEXT.format(raw=raw, bundle=bundle, sheet=folder / "sheet.png"))
+
+
+_NEXT = """
+Look at {sheet}. Then:
+  ndvol ls {bundle}
+  ndvol info {bundle} toy-0
+  ndvol sample {bundle} --category lesion --window 16,32,32 -o lesions.png
+  ndvol import YOUR_DICOM_OR_NIFTI_FOLDER my-bundle --dry-run
+or in Python:
+  import ndvol
+  catalog = ndvol.open("{bundle}")
+  sampler = ndvol.VolumeSampler(catalog, window=(16, 48, 48), strategy=ndvol.Positive("lesion"), seed=0)
+  sampler[0].images["CT"].shape"""
+
+
+@main.command("ls")
+@_bundle_argument
+@_json_option
+def ls_command(bundle: Path, as_json: bool) -> None:
+    """List the cases of a BUNDLE (a folder or a kwcoco file)."""
+    catalog = _open(bundle)
+    rows = [
+        {
+            "case": r.name,
+            "images": ",".join(r.images),
+            "labels": ",".join(r.labels),
+            "axes": r.axes,
+            "shape": list(r.shape),
+            "spacing": [round(s, 4) for s in r.spacing],
+            "unit": r.unit,
+            "objects": len(r.objects),
+        }
+        for r in catalog.records.values()
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    shown = [{**r, "shape": _times(r["shape"]), "spacing": _times(r["spacing"])} for r in rows]
+    click.echo(_table(shown))
+
+
+@main.command()
+@_bundle_argument
+@click.argument("case", required=False)
+@_json_option
+def info(bundle: Path, case: str | None, as_json: bool) -> None:
+    """Tell what is in a BUNDLE, or in one CASE of it."""
+    catalog = _open(bundle)
+    facts = _case_facts(catalog, case) if case else _catalog_facts(catalog)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}:{_indented(value)}")
+
+
+def _catalog_facts(catalog: Catalog) -> dict[str, Any]:
+    import numpy as np
+
+    records = list(catalog.records.values())
+    voxels, objects = np.zeros(len(catalog.categories), np.int64), np.zeros(len(catalog.categories), np.int64)
+    for record in records:
+        np.add.at(voxels, record.objects.category, record.objects.voxels)
+        np.add.at(objects, record.objects.category, 1)
+    tree = catalog.categories
+    counts = {
+        f"{'  ' * len(tree.ancestors(name))}{name}": f"{objects[s].sum()} objects, {voxels[s].sum()} voxels"
+        for name, s in ((n, slice(tree.subtree(n).start, tree.subtree(n).stop)) for n in tree)
+    }
+    statuses = [v.status for v in catalog.verdicts]
+    return {
+        "catalogue": catalog.path,
+        "cases": len(records),
+        "images": sorted({n for r in records for n in r.images}),
+        "labels": sorted({n for r in records for n in r.labels}),
+        "categories": counts,
+        "sources": {s: statuses.count(s) for s in sorted(set(statuses))},
+    }
+
+
+def _case_facts(catalog: Catalog, name: str) -> dict[str, Any]:
+    record, case = catalog.record(name), catalog[name]
+    volumes = {}
+    for volume in (*case.images.values(), *case.labels.values()):
+        grid = volume.grid
+        volumes[volume.name] = {
+            "axes": grid.axes,
+            "shape": list(grid.shape),
+            "dtype": str(volume.dtype),
+            "spacing": [round(s, 6) for s in grid.spacing],
+            "unit": grid.unit,
+            "frame": grid.frame,
+            "origin": [round(o, 4) for o in grid.origin],
+            **{k: v for k, v in volume.attributes.items() if v not in ("", None)},
+        }
+    objects = record.objects
+    found = [
+        {
+            "category": catalog.categories.names[objects.category[k]],
+            "start": objects.start[k].tolist(),
+            "stop": objects.stop[k].tolist(),
+            "voxels": int(objects.voxels[k]),
+        }
+        for k in range(len(objects))
+    ]
+    return {"case": name, "file": record.path, **volumes, "objects": found}
+
+
+@main.command()
+@_bundle_argument
+@click.option("-w", "--window", default="64", show_default=True, help="Voxels per axis: 64 or 32,96,96.")
+@click.option("--positive", default=32, show_default=True, help="Number of positive windows.")
+@click.option("--negative", default=32, show_default=True, help="Number of negative windows.")
+@click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
+@click.option("--max-overlap", default=0.0, show_default=True, help="Share of a negative window that may be labelled.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("sheet.png"), show_default=True)
+@_json_option
+def sample(
+    bundle: Path,
+    window: str,
+    positive: int,
+    negative: int,
+    category: tuple[str, ...],
+    max_overlap: float,
+    seed: int,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Draw windows from a BUNDLE and write a contact sheet of them."""
+    try:
+        sizes = tuple(int(n) for n in window.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{window!r} is not like 64 or 32,96,96", param_hint="--window") from None
+    catalog = _open(bundle)
+    if len(sizes) == 1:
+        axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
+        sizes *= max(axes, default=3)
+    options = {"category": category, "max_overlap": max_overlap, "seed": seed}
+    _sample_sheet(catalog, sizes, (positive, negative), output, as_json=as_json, **options)
+
+
+def _sample_sheet(
+    catalog: Catalog,
+    window: tuple[int, ...],
+    counts: tuple[int, int],
+    output: Path,
+    *,
+    category: tuple[str, ...] = (),
+    max_overlap: float = 0.0,
+    seed: int = 0,
+    as_json: bool = False,
+) -> None:
+    from tqdm import tqdm
+
+    import ndvol
+    from ndvol.sheet import contact_sheet
+
+    names = category or None
+    strategy = ndvol.Mix({ndvol.Positive(names): 1, ndvol.Negative(names, max_overlap=max_overlap): 1})
+    sampler: VolumeSampler = ndvol.VolumeSampler(catalog, window, strategy=strategy, seed=seed)
+    loads = [(sampler.load_positive, i) for i in range(counts[0])]
+    loads += [(sampler.load_negative, i) for i in range(counts[1])]
+    samples = [load(i) for load, i in tqdm(loads, unit="window", disable=None)]
+    contact_sheet(samples, output, names=catalog.categories.names)
+    targets = [s.target for s in samples]
+    if as_json:
+        rows = [
+            {"case": t.case, "role": t.role, "category": t.category, "start": t.window.start, "shape": t.window.shape}
+            for t in targets
+        ]
+        click.echo(json.dumps(rows))
+        return
+    keys = [(t.role, t.category or "") for t in targets]
+    rows = [{"role": r, "category": c, "windows": keys.count((r, c))} for r, c in dict.fromkeys(keys)]
+    click.echo(_table(rows))
+    click.echo(f"contact sheet: {output}")
+
+
+@main.command()
+@_bundle_argument
+@_json_option
+def verify(bundle: Path, as_json: bool) -> None:
+    """Compare every stored byte of a BUNDLE (or of one .h5 file) with its hash."""
+    if _verify(bundle, as_json):
+        sys.exit(EXIT_DAMAGE)
+
+
+def _verify(bundle: Path, as_json: bool) -> int:
+    from tqdm import tqdm
+
+    from ndvol.store import verify_file
+
+    if bundle.suffix == ".h5":
+        files = {bundle.stem: (str(bundle), "")}
+    else:
+        files = {r.name: (r.path, r.sha256) for r in _open(bundle).records.values() if r.sha256}
+    rows = []
+    for name, (path, sha256) in tqdm(files.items(), unit="case", disable=None):
+        for damage in verify_file(path, sha256=sha256):
+            box = f"{damage.box.start} + {damage.box.shape}" if damage.box else ""
+            rows.append({"case": name, "dataset": damage.dataset, "box": box, "damage": damage.what})
+    if as_json:
+        click.echo(json.dumps({"cases": len(files), "damage": rows}, indent=1))
+    else:
+        click.echo(_table(rows) if rows else f"{len(files)} cases, every stored byte as written")
+    return len(rows)
+
+
+def _open(bundle: Path) -> Catalog:
+    from ndvol.opening import open_catalog
+
+    return open_catalog(bundle)
+
+
+def _show_plan(plan: ImportPlan, as_json: bool) -> None:
+    rows = [
+        {
+            "case": case.name,
+            "volume": volume.name,
+            "reader": volume.series.reader,
+            "axes": volume.series.axes,
+            "shape": _times(volume.series.shape),
+            "spacing": _times(round(s, 4) for s in volume.series.spacing or ()),
+            "type": volume.series.dtype,
+            "files": len(volume.series.files),
+            "source": volume.series.source,
+        }
+        for case in plan.cases
+        for volume in case.volumes
+    ]
+    if as_json:
+        click.echo(json.dumps({"cases": rows, "verdicts": [v.to_json() for v in plan.verdicts]}, indent=1))
+        return
+    click.echo(_table(rows))
+    if plan.verdicts:
+        click.echo("")
+        _show_verdicts(plan.verdicts, as_json=False)
+
+
+def _show_verdicts(verdicts: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([v.to_json() for v in verdicts], indent=1))
+        return
+    rows = [
+        {"source": v.source, "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
+        for v in verdicts
+    ]
+    click.echo(_table(rows))
+    for v in verdicts:
+        if v.message and v.status not in ("imported", "unchanged"):
+            click.echo(f"{v.source}: {v.status}: {v.message}")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Columns of text under their names; the empty table says so."""
+    if not rows:
+        return "(none)"
+    cells = [list(rows[0]), *[[_printable(str(v)) for v in row.values()] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Without control characters: names come from files of strangers, and terminals obey escape sequences."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _times(values: Any) -> str:
+    return " x ".join(f"{v:g}" for v in values)
+
+
+def _indented(value: Any, depth: int = 1) -> str:
+    if isinstance(value, dict):
+        return "".join(f"\n{'  ' * depth}{k}:{_indented(v, depth + 1)}" for k, v in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n" + "\n".join("  " + line for line in _table(value).splitlines())
+    return " " + (", ".join(str(v) for v in value) if isinstance(value, list) else _printable(str(value)))

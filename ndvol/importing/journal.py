@@ -1,0 +1,103 @@
+"""The journal of a bundle, ``import.jsonl``: one row per source, appended as cases finish, tidied at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ndvol import __version__
+from ndvol.errors import NdvolError
+from ndvol.importing.case import ImportedCase, quick_fingerprint
+from ndvol.importing.plan import CasePlan, ImportOptions
+from ndvol.opening import JOURNAL_NAME, read_journal
+from ndvol.store import sync_folder
+from ndvol.verdict import Verdict
+
+
+class Journal:
+    """What happened to every source of a bundle.
+
+    Each case's first image carries the state that decides whether a later run may skip the case. A row is on
+    disk as soon as its case is published; a run that is killed loses at most the row it was writing.
+
+    Parameters
+    ----------
+    folder : of the bundle.
+    root : the folder that this run imports from; other roots' rows stay as they are.
+    """
+
+    def __init__(self, folder: Path, root: str) -> None:
+        self._path = folder / JOURNAL_NAME
+        # The path itself may name a person.
+        self._root = hashlib.sha256(root.encode()).hexdigest()[:12]
+        self._before = read_journal(folder)
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._states = {row["case"]: (key[0], row["state"]) for key, row in self._before.items() if row.get("state")}
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts of this run so far."""
+        return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in self._rows.values()]
+
+    def belongs_to_other_root(self, case: str) -> bool:
+        """True when the bundle holds a case of that name from another folder."""
+        return case in self._states and self._states[case][0] != self._root
+
+    def unchanged(self, case: CasePlan, options: ImportOptions, volumes: Path) -> dict[str, Any] | None:
+        """The state of a case whose sources, options and file are as the last run left them, else None."""
+        root, state = self._states.get(case.name, ("", {}))
+        path = volumes / f"{case.name}.h5"
+        same = (
+            root == self._root
+            and state["version"] == __version__
+            and state["options"] == options.fingerprint()
+            and [(s["volume"], s["stats"]) for s in state["sources"]]
+            == [(v.name, quick_fingerprint(v)) for v in case.volumes]
+            and path.is_file()
+            and path.stat().st_size == state["bytes"]
+            and path.with_suffix(".png").is_file()
+        )
+        return state if same else None
+
+    def add(self, verdict: Verdict, state: dict[str, Any] | None = None) -> None:
+        """Note a verdict, with the state of its case if it is the case's first image."""
+        row = {"root": self._root, **verdict.to_json()} | ({"state": state} if state else {})
+        if self._before.get((self._root, verdict.source)) != row:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._rows[verdict.source] = row
+
+    def add_case(self, case: ImportedCase) -> None:
+        """Note a case that is in the bundle."""
+        for verdict, state in zip(case.verdicts, [case.state, *[None] * len(case.verdicts)], strict=False):
+            self.add(verdict, state)
+        self._states[case.name] = (self._root, case.state)
+
+    def add_refused(self, case: CasePlan, error: NdvolError) -> None:
+        """Note that a case could not be imported; the reason stands with each of its sources."""
+        for volume in case.volumes:
+            self.add(Verdict.refused(volume.series.source, error, files=len(volume.series.files)))
+
+    def states(self, volumes: Path) -> dict[str, dict[str, Any]]:
+        """The states of all cases that the bundle holds, by name in sorted order."""
+        return {n: self._states[n][1] for n in sorted(self._states) if (volumes / f"{n}.h5").is_file()}
+
+    def finish(self) -> None:
+        """Replace the file as a whole: this run's rows for this root, the older ones for others."""
+        rows = [row for (root, _), row in self._before.items() if root != self._root]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, *self._rows.values()])
+        replace_file(self._path, text.encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader, or a power failure, finds the old content or the new."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync_folder(path.parent)

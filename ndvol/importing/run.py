@@ -1,0 +1,213 @@
+"""Carrying out a plan: cases in worker processes, a journal that survives a kill, and the catalogue last of all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ndvol.catalog import CATALOG_NAME, Catalog, coco_from_records
+from ndvol.categories import CategoryTree
+from ndvol.errors import ImportFailedError, NdvolError, SourceError, StoreError
+from ndvol.importing.case import ImportedCase, describe_case, import_case
+from ndvol.importing.journal import Journal, replace_file
+from ndvol.importing.plan import CasePlan, ImportOptions, ImportPlan, plan_import
+from ndvol.opening import open_catalog
+from ndvol.store import open_case
+from ndvol.verdict import Verdict
+
+VOLUMES = "volumes"
+
+Outcome = tuple[CasePlan, ImportedCase | NdvolError]
+
+
+def import_tree(
+    source: str | Path,
+    bundle: str | Path,
+    *,
+    options: ImportOptions | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+) -> Catalog:
+    """Import all that can be imported below `source` into the folder `bundle`, and open it.
+
+    Cases whose sources and options have not changed since an earlier run are not decoded again; cases of other
+    sources that the bundle already holds stay in it.
+
+    Parameters
+    ----------
+    source : a folder of any depth, or one file.
+    bundle : the folder to write; made when it is not there.
+    jobs : worker processes; each holds one case at a time. With more than one, a script needs the usual
+        ``if __name__ == "__main__":``, since workers are spawned.
+    progress : show a progress bar on stderr.
+
+    Returns
+    -------
+    the catalogue; its `verdicts` say what happened to every source, as does ``import.jsonl``.
+
+    Raises
+    ------
+    ImportFailedError : when nothing at all could be imported.
+    StorageFullError, StoreError : when the bundle cannot be written; what was published before stays valid.
+    SourceError : when `source` does not exist.
+    """
+    return run_import(plan_import(source, options), bundle, jobs=jobs, progress=progress)
+
+
+def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress: bool = False) -> Catalog:
+    """Carry out a plan; see `import_tree`."""
+    folder = Path(bundle).absolute()
+    volumes = folder / VOLUMES
+    with _storage_errors(folder):
+        volumes.mkdir(parents=True, exist_ok=True)
+        with _only_writer(folder):
+            for left_over in [*volumes.glob("*.part"), *volumes.glob("*.room")]:
+                left_over.unlink()
+            journal = Journal(folder, plan.root)
+            _import_cases(plan, volumes, journal, jobs, progress)
+            journal.finish()
+            _write_catalog(folder, journal, plan.options)
+    if not any(v.case for v in journal.verdicts):
+        reasons = "; ".join(f"{v.source}: {v.message}" for v in journal.verdicts[:5])
+        raise ImportFailedError(
+            f"nothing could be imported from {plan.root}", got=reasons or "no files", verdicts=journal.verdicts
+        )
+    return open_catalog(folder)
+
+
+def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, progress: bool) -> None:
+    for verdict in plan.verdicts:
+        journal.add(verdict)
+    todo = []
+    for case in plan.cases:
+        if state := journal.unchanged(case, plan.options, volumes):
+            journal.add_case(ImportedCase(case.name, _unchanged(case), state))
+        else:
+            todo.append(case)
+    guarded = {case.name for case in todo if journal.belongs_to_other_root(case.name)}
+    with tqdm(total=len(plan.cases), unit="case", disable=None if progress else True) as bar:
+        bar.update(len(plan.cases) - len(todo))
+        for case, outcome in _outcomes(todo, partial(_attempt, plan.options, volumes, guarded), jobs):
+            if isinstance(outcome, ImportedCase):
+                journal.add_case(outcome)
+            elif isinstance(outcome, StoreError):
+                raise outcome  # the target fails, not the source: no other case would do better
+            else:
+                journal.add_refused(case, outcome)
+            bar.update()
+
+
+def _unchanged(case: CasePlan) -> tuple[Verdict, ...]:
+    message = "sources and options are those of the last run"
+    return tuple(
+        Verdict(v.series.source, "unchanged", "unchanged", message, case.name, len(v.series.files))
+        for v in case.volumes
+    )
+
+
+def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: CasePlan) -> Outcome:
+    """Import one case; what is wrong with it is an answer, so that the others go on."""
+    try:
+        return case, import_case(case, options, volumes, may_replace=case.name not in guarded)
+    except NdvolError as error:
+        return case, error
+    except MemoryError as error:
+        return case, SourceError(f"case {case.name!r} does not fit into memory", got=error, code="out-of-memory")
+
+
+def _outcomes(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
+    if jobs <= 1:
+        yield from map(attempt, cases)
+        return
+    finished: set[str] = set()
+    try:
+        for outcome in _in_pool(cases, attempt, jobs):
+            finished.add(outcome[0].name)
+            yield outcome
+    except BrokenProcessPool:
+        # A decoder crashed its process and took the pool along. Alone, each case can only harm itself.
+        for case in (c for c in cases if c.name not in finished):
+            try:
+                yield from _in_pool([case], attempt, 1)
+            except BrokenProcessPool:
+                yield case, SourceError(f"case {case.name!r} crashed its worker process", code="worker-died")
+
+
+def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
+    """Outcomes as they come, from spawned processes, with at most two cases per process handed out ahead."""
+    context = multiprocessing.get_context("spawn")
+    waiting = iter(cases)
+    with ProcessPoolExecutor(min(jobs, len(cases)) or 1, mp_context=context) as pool:
+        running: set[Future[Outcome]] = set()
+        try:
+            while True:
+                for case in waiting:
+                    running.add(pool.submit(attempt, case))
+                    if len(running) >= 2 * jobs:
+                        break
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_catalog(folder: Path, journal: Journal, options: ImportOptions) -> None:
+    """Replace the kwcoco file last, when all that it names is there."""
+    states = journal.states(folder / VOLUMES)
+    paths = {name: folder / VOLUMES / f"{name}.h5" for name in states}
+    tree = _category_tree(folder, paths, options.categories)
+    records = [describe_case(paths[name], state["sha256"], tree) for name, state in states.items()]
+    text = json.dumps(coco_from_records(records, tree, folder), ensure_ascii=False, indent=1)
+    replace_file(folder / CATALOG_NAME, text.encode())
+
+
+def _category_tree(folder: Path, paths: Mapping[str, Path], table: Sequence[Mapping[str, Any]]) -> CategoryTree:
+    """The categories of the options, of the catalogue so far, and those that label volumes name besides."""
+    rows = [{"name": row["name"], "supercategory": row.get("supercategory")} for row in table]
+    if (folder / CATALOG_NAME).is_file():
+        rows += [{**row, "id": None} for row in open_catalog(folder).categories.to_coco()]
+    for path in paths.values():
+        for label in open_case(path).labels.values():
+            rows += [{"name": label.categories[value]} for value in sorted(label.categories)]
+    # The first mention counts: it may be the one with a supercategory.
+    first: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        first.setdefault(row["name"], row)
+    return CategoryTree.from_coco(first.values())
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """One import at a time per bundle; the lock goes with the process, however it ends."""
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"another import is writing to {folder}", hint="wait for it, or stop it") from None
+        except OSError:
+            pass  # the file system has no locks; two imports are safe apart from doing the work twice
+        yield
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Trouble with the bundle's own small files, in ndvol's words."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NdvolError):
+            raise
+        raise StoreError.from_os(error, folder) from error

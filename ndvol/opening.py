@@ -1,0 +1,123 @@
+"""Opening: from a bundle or a kwcoco file to a catalogue whose cases can be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndvol.catalog import BOXES, CaseRecord, Catalog, find_catalog, load_coco, records_from_coco
+from ndvol.errors import CatalogError, SourceError
+from ndvol.formats import Series, reader
+from ndvol.geometry import Grid, Window
+from ndvol.store import open_case as open_stored_case
+from ndvol.verdict import Verdict
+from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume
+
+JOURNAL_NAME = "import.jsonl"
+
+
+def open_catalog(source: Any) -> Catalog:
+    """The catalogue of a bundle folder, a ``.kwcoco.json`` or ``.zip`` file, or a `kwcoco.CocoDataset`.
+
+    A plain kwcoco file opens as well: each of its pictures is a 2-D case.
+
+    Raises
+    ------
+    CatalogError : when there is no catalogue, or it cannot be understood.
+    CategoryError : when its categories do not form a tree.
+    """
+    if hasattr(source, "dataset") and hasattr(source, "bundle_dpath"):
+        data, path = source.dataset, Path(source.bundle_dpath) / Path(source.fpath).name
+    else:
+        path = find_catalog(source)
+        data = load_coco(path)
+    folder = path.parent.absolute()
+    records, tree = records_from_coco(data, folder)
+    return Catalog(records, tree, open_case, path=str(path), verdicts=read_verdicts(folder))
+
+
+def open_case(record: CaseRecord) -> Case:
+    """The case behind a record: an ndvol file, or a picture with its annotation boxes."""
+    if record.sha256:
+        case = open_stored_case(record.path)
+        missing = [n for n in (*record.images, *record.labels) if n not in case.images and n not in case.labels]
+        if missing:
+            raise CatalogError(
+                f"the file of case {record.name!r} lacks volumes that the catalogue names",
+                got=record.path,
+                expected=missing,
+                hint="run `ndvol verify`",
+            )
+        # kwcoco's commands rename colliding images; the catalogue's name counts.
+        return Case(record.name, case.images, case.labels)
+    picture = PictureSource(record.path)
+    grid = Grid.regular(picture.series.axes, picture.shape)
+    plane = Grid.regular("yx", record.shape)
+    if grid.shape[-2:] != record.shape:
+        raise CatalogError(
+            f"picture {record.path} has another size than the catalogue says", got=grid.shape, expected=record.shape
+        )
+    boxes = LabelVolume(BOXES, plane, ArrayLabelSource(paint_boxes(record)), categories=record.attributes["categories"])
+    return Case(record.name, {"image": Volume("image", grid, picture)}, {BOXES: boxes})
+
+
+def paint_boxes(record: CaseRecord) -> NDArray[np.uint16]:
+    """The annotation boxes of a picture as a label array; smaller boxes lie on top of larger ones."""
+    canvas = np.zeros(record.shape, np.uint16)
+    objects = record.objects
+    for k in np.argsort(-objects.voxels, kind="stable"):
+        canvas[Window.between(objects.start[k], objects.stop[k]).slices] = objects.value[k]
+    return canvas
+
+
+class PictureSource:
+    """A `PatchSource` over one picture file; decoded as a whole on first use and then kept."""
+
+    levels = 1
+
+    def __init__(self, path: str | Path) -> None:
+        self._root, self._file = Path(path).parent, Path(path).name
+        if not Path(path).is_file():
+            raise SourceError(f"there is no picture {path}", hint="has the kwcoco file been moved?")
+        scan = reader("pictures").scan(self._root, [self._file])
+        if len(scan.series) != 1:
+            reasons = [v.message for v in scan.verdicts] or ["not a picture that can be read"]
+            raise SourceError(f"cannot open picture {path}", got=reasons[0])
+        self.series: Series = scan.series[0]
+        self.shape: tuple[int, ...] = self.series.shape
+        self.dtype: np.dtype[Any] = np.dtype(self.series.dtype)
+        self._decoded: ArraySource | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_decoded": None}
+
+    def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
+        """See `PatchSource`."""
+        if self._decoded is None:
+            self._decoded = ArraySource(reader("pictures").read(self._root, self.series).array)
+        return self._decoded.read_into(window, out, level=level, fill_value=fill_value)
+
+
+def read_verdicts(folder: Path) -> list[Verdict]:
+    """What ``import.jsonl`` beside a catalogue says of every source; empty when there is none."""
+    return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in read_journal(folder).values()]
+
+
+def read_journal(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of ``import.jsonl`` by (root, source); later rows replace earlier ones.
+
+    A torn last line, as a killed import leaves it, is passed over.
+    """
+    path = folder / JOURNAL_NAME
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+            rows[row["root"], row["source"]] = row
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows

@@ -1,0 +1,116 @@
+"""A contact sheet of samples: what the sampler draws, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ndvol.importing.preview import read_plane, to_grey
+from ndvol.sampler import Sample
+from ndvol.volumes import ArraySource, Volume
+
+TILE = 120
+"""Pixels of a patch's longer side on the sheet."""
+_MARGIN, _CAPTION, _COLUMNS = 6, 14, 16
+_FRAMES = {"positive": (76, 175, 80), "negative": (66, 133, 244), "any": (150, 150, 150)}
+_OUTLINES = (
+    (255, 193, 7),
+    (233, 30, 99),
+    (0, 188, 212),
+    (139, 195, 74),
+    (255, 87, 34),
+    (156, 39, 176),
+    (121, 134, 203),
+)
+_PAPER, _INK = (24, 26, 30), (225, 225, 225)
+
+
+def contact_sheet(samples: Sequence[Sample], path: str | Path, *, names: Sequence[str] = ()) -> Path:
+    """Write one PNG with a tile per sample: a plane of its first image with the outlines of its labels.
+
+    Parameters
+    ----------
+    samples : shown in this order, row by row; a positive has a green frame, a negative a blue one.
+    names : category names; each keeps its outline colour over the whole sheet.
+
+    Returns
+    -------
+    `path`.
+    """
+    columns = min(_COLUMNS, max(1, len(samples)))
+    rows = -(-len(samples) // columns)
+    cell = TILE + 2 * _MARGIN
+    size = (columns * cell + _MARGIN, rows * (cell + _CAPTION) + _MARGIN + 24)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(10)
+    draw.text((_MARGIN * 2, 6), _title(samples), _INK, ImageFont.load_default(12))
+    for k, sample in enumerate(samples):
+        x = k % columns * cell + _MARGIN
+        y = k // columns * (cell + _CAPTION) + 24
+        frame = _FRAMES[sample.target.role]
+        draw.rectangle((x, y, x + TILE + 3, y + TILE + 3), outline=frame, width=2)
+        tile = Image.fromarray(draw_patch(sample, names))
+        sheet.paste(tile, (x + 2 + (TILE - tile.width) // 2, y + 2 + (TILE - tile.height) // 2))
+        caption = f"{sample.target.category or sample.target.role}, {sample.target.case}"
+        draw.text((x + 2, y + TILE + 4), _shorten(caption, font), frame, font)
+    sheet.save(path)
+    return Path(path)
+
+
+def draw_patch(sample: Sample, names: Sequence[str] = ()) -> NDArray[np.uint8]:
+    """One plane of a sample as an RGB picture of at most `TILE` pixels a side, outlines included."""
+    name, patch = next(iter(sample.images.items()))
+    image = Volume(name, sample.grid, ArraySource(patch))
+    start = _plane_of_interest(sample)
+    grey = to_grey(read_plane(image, start))
+    zoom = max(1, TILE // max(grey.shape[:2]))
+    step = -(-max(grey.shape[:2]) // TILE)
+    picture = np.repeat(np.repeat(grey, zoom, 0), zoom, 1)[::step, ::step]
+    picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture.copy()
+    for label_name, label in sample.labels.items():
+        plane = label[tuple(s if a not in "yx" else slice(None) for a, s in zip(sample.grid.axes, start, strict=True))]
+        plane = np.repeat(np.repeat(plane, zoom, 0), zoom, 1)[::step, ::step]
+        for value in (int(v) for v in np.unique(plane) if v):
+            colour = _colour(sample, label_name, value, names)
+            picture[_outline(plane == value)] = colour
+    return np.asarray(picture)
+
+
+def _plane_of_interest(sample: Sample) -> tuple[int, ...]:
+    """The plane through the drawn voxel, else the middle of the patch."""
+    target = sample.target
+    if target.point is not None:
+        return tuple(p - s for p, s in zip(target.point, target.window.start, strict=True))
+    return tuple(n // 2 for n in target.window.shape)
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of the mask with a neighbour outside it; the border of the picture does not count as outside."""
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def _colour(sample: Sample, label: str, value: int, names: Sequence[str]) -> tuple[int, int, int]:
+    category = next((a.category for a in sample.annotations if (a.label, a.value) == (label, value)), "")
+    position = list(names).index(category) if category in names else value
+    return _OUTLINES[position % len(_OUTLINES)]
+
+
+def _title(samples: Sequence[Sample]) -> str:
+    roles = [s.target.role for s in samples]
+    counts = ", ".join(f"{roles.count(r)} {r}" for r in _FRAMES if r in roles)
+    shape = " x ".join(str(n) for n in samples[0].target.window.shape) if samples else "0"
+    return f"{counts} windows of {shape} voxels; the plane through the drawn voxel, outlines are labels"
+
+
+def _shorten(text: str, font: Any) -> str:
+    while font.getlength(text) > TILE and len(text) > 4:
+        text = text[:-2].rstrip("…") + "…"
+    return text
