@@ -127,6 +127,8 @@ class CaseWriter:
         categories : value -> category name, for every value that occurs and any that was looked for.
         objects : ``component`` or ``category``, see `find_objects`.
         """
+        if array.dtype.kind not in "biu":
+            raise StoreError(f"label volume {name!r} must be integers", got=array.dtype)
         found = {int(v) for v in np.unique(array)} - {0}
         if unnamed := sorted(found - set(categories)):
             raise StoreError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
