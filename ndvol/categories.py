@@ -108,7 +108,7 @@ class CategoryTree:
 
     def parent(self, index: int) -> int | None:
         """The category_index of the parent; None for a root."""
-        return max((p for p in range(index) if index < self.ends[p]), default=None)
+        return next((p for p in range(index - 1, -1, -1) if index < self.ends[p]), None)
 
     def ancestors(self, name: str) -> tuple[str, ...]:
         """From the parent of `name` up to its root."""

@@ -64,7 +64,8 @@ class LabelIndex:
         self._source = source
         self._chunk = tuple(chunk)
         values, starts = np.unique(table[:, 0], return_index=True)
-        stops = [*starts[1:], len(table)]
+        # Slicing, unlike [*starts[1:], len(table)], also gives no stop for a table without rows.
+        stops = np.append(starts, len(table))[1:]
         self._rows = {int(v): table[a:b, 1:] for v, a, b in zip(values, starts, stops, strict=True)}
         self._cumulative = {v: np.cumsum(rows[:, 1]) for v, rows in self._rows.items()}
 
@@ -119,14 +120,20 @@ class LabelIndex:
         """Number of voxels of `values` in `window`, exactly; reads only where the counts leave it open."""
         wanted = sorted(set(values))
         low, high = self.bounds(wanted, window)
-        if low == high:
-            return low
-        clip = window.clip(self._source.shape)
-        return int(
-            np.isin(
-                self._read(Window.between(*zip(*((s.start, s.stop) for s in clip.inside), strict=True))), wanted
-            ).sum()
-        )
+        return low if low == high else int(self.mask(wanted, window).sum())
+
+    def mask(self, values: Iterable[int], window: Window) -> NDArray[np.bool_]:
+        """True at the voxels of `values`: an array of the window's shape, False outside the volume.
+
+        Reads nothing where the counts say that there are none.
+        """
+        wanted = sorted(set(values))
+        mask = np.zeros(window.shape, bool)
+        if self.bounds(wanted, window)[1]:
+            clip = window.clip(self._source.shape)
+            inside = Window(tuple(s.start for s in clip.inside), clip.shape)
+            mask[clip.placement] = np.isin(self._read(inside), wanted)
+        return mask
 
     def _chunks_of(self, values: Iterable[int]) -> NDArray[np.int64]:
         parts = [self._rows[v] for v in set(values) if v in self._rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from operator import index as as_int
 from typing import Any, Protocol
 
@@ -126,7 +127,7 @@ class Volume:
         ----------
         out : array of the window's shape to fill and return; values are cast to its type. A new one when None.
         level : pyramid level; the window is in that level's indices.
-        fill_value : value of voxels outside the volume; must be exactly representable in the patch's type.
+        fill_value : value of voxels outside the volume; must be a value of the patch's type.
 
         Raises
         ------
@@ -206,14 +207,19 @@ class LabelVolume(Volume):
 
 
 def check_fill_value(fill_value: float, dtype: np.dtype[Any]) -> None:
-    """Raise unless `dtype` holds `fill_value` exactly; numpy would wrap or truncate it silently."""
-    if dtype.kind == "f":
-        return
-    if fill_value != fill_value or fill_value != int(fill_value) or not _fits(int(fill_value), dtype):
+    """Raise unless `dtype` holds `fill_value`; numpy would wrap or truncate it silently.
+
+    An integer type must hold it exactly; a floating type may round it, but not to infinity.
+    """
+    if not _fits(fill_value, dtype):
         raise WindowError(f"fill_value does not fit the type {dtype}", got=fill_value)
 
 
-def _fits(value: int, dtype: np.dtype[Any]) -> bool:
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind in "fc":
+        return not isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if not isfinite(value) or value != int(value):
+        return False
     if dtype.kind == "b":
         return value in (0, 1)
     info = np.iinfo(dtype)
@@ -244,6 +250,8 @@ def basic_index(key: Any, shape: tuple[int, ...]) -> tuple[Window, tuple[Any, ..
             post.append(slice(None, None, span.step))
             continue
         try:
+            if isinstance(k, bool):  # a mask to numpy, an index to operator.index
+                raise TypeError
             i = as_int(k)
         except TypeError:
             raise IndexError(f"a volume takes integers, slices and ..., not {type(k).__name__}") from None

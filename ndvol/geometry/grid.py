@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
+from operator import index as as_int
 from typing import Any, Self
 
 import numpy as np
@@ -53,8 +55,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         axes = "".join(self.axes)
-        shape = tuple(int(n) for n in self.shape)
-        affine = np.array(self.affine, np.float64)
+        try:
+            shape = tuple(as_int(n) for n in self.shape)
+            affine = np.array(self.affine, np.float64)
+        except (TypeError, ValueError):
+            raise GridError(
+                "the shape must be integers and the affine numbers", got=f"{self.shape!r}, {self.affine!r}"
+            ) from None
         affine.flags.writeable = False
         for name, value in (("axes", axes), ("shape", shape), ("affine", affine)):
             object.__setattr__(self, name, value)
@@ -107,6 +114,8 @@ class Grid:
         steps = (1.0,) * n if spacing is None else tuple(float(s) for s in spacing)
         if len(steps) != n:
             raise GridError("one spacing per spatial axis is needed", got=f"{steps} for axes {axes!r}")
+        if origin is not None and len(origin) != n:
+            raise GridError("one origin coordinate per spatial axis is needed", got=f"{origin} for axes {axes!r}")
         affine = np.eye(n + 1)
         # Storage order runs from the slowest axis to the fastest, world order from x on: an anti-diagonal.
         affine[:n, :n] = np.diag(steps)[::-1]
@@ -117,6 +126,8 @@ class Grid:
     def from_nifti(cls, axes: str, shape: Sequence[int], affine: ArrayLike) -> Self:
         """The grid of a NIfTI image whose `affine` maps (x, y, z) to RAS mm; `shape` is in storage order."""
         ras = np.asarray(affine, np.float64)
+        if ras.shape != (4, 4):
+            raise GridError("a NIfTI affine must be 4 x 4", got=f"{ras.shape}")
         return cls(axes, tuple(shape), (LPS_FROM_RAS @ ras)[:, [2, 1, 0, 3]])
 
     @property
@@ -179,7 +190,13 @@ class Grid:
         return Grid(self.axes, window.shape, affine, self.frame, self.unit)
 
     def flip(self, axis: int) -> Grid:
-        """The grid of ``np.flip(volume, axis)``; a flipped non-spatial axis leaves the affine alone."""
+        """The grid of ``np.flip(volume, axis)``; a flipped non-spatial axis leaves the affine alone.
+
+        A negative `axis` counts from the last, as in numpy.
+        """
+        if not -self.ndim <= axis < self.ndim:
+            raise GridError("the grid has no such axis", got=axis, expected=f"an axis of {self.axes!r}")
+        axis %= self.ndim
         affine = self.affine.copy()
         if axis in self.spatial:
             k = self.spatial.index(axis)
@@ -212,9 +229,7 @@ class Grid:
         )
         if not same:
             return False
-        corners = (
-            np.array(np.meshgrid(*[(0, self.shape[i] - 1) for i in self.spatial])).reshape(len(self.spatial), -1).T
-        )
+        corners = np.array(list(product(*((0, self.shape[i] - 1) for i in self.spatial))), np.float64)
         distance = np.abs(self.world(corners) - other.world(corners)).max(initial=0.0)
         return bool(distance <= tolerance * min(self.spacing, default=1.0))
 
@@ -225,6 +240,10 @@ class Grid:
 
     def __hash__(self) -> int:
         return hash(self._key())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Arrays come out of a pickle writeable; the constructor locks the affine again.
+        return type(self), (self.axes, self.shape, self.affine, self.frame, self.unit)
 
     def _key(self) -> tuple[Any, ...]:
         return self.axes, self.shape, self.affine.tobytes(), self.frame, self.unit

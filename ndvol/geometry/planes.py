@@ -62,13 +62,15 @@ def stack_planes(
     >>> stack_planes([[0, 0, 6], [0, 0, 0], [0, 0, 3]], [1, 0, 0, 0, 1, 0], [0.5, 0.5]).order
     (1, 2, 0)
     """
-    points = np.asarray(positions, np.float64)
+    points = _numbers(positions)
     row, column, normal = _directions(orientation)
-    steps = np.asarray(pixel_spacing, np.float64)
+    steps = _numbers(pixel_spacing)
     if steps.shape != (2,) or not (np.isfinite(steps).all() and (steps > 0).all()):
         raise GeometryError("PixelSpacing is not two positive numbers", got=list(pixel_spacing), code="bad-spacing")
-    if not np.isfinite(points).all():
-        raise GeometryError("ImagePositionPatient is not finite", got=points.tolist(), code="bad-position")
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
+        raise GeometryError(
+            "ImagePositionPatient is not three finite numbers per plane", got=positions, code="bad-position"
+        )
     order = np.argsort(points @ normal, kind="stable")
     points = points[order]
     if len(points) == 1:
@@ -82,22 +84,31 @@ def stack_planes(
     return PlaneStack(tuple(int(i) for i in order), affine, residual, float(np.degrees(np.arccos(min(1.0, cosine)))))
 
 
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
+
+
 def _directions(orientation: Sequence[float]) -> tuple[NDArray[np.float64], ...]:
-    cosines = np.asarray(orientation, np.float64)
+    cosines = _numbers(orientation)
     if cosines.shape == (6,) and np.isfinite(cosines).all():
         row, column = cosines[:3], cosines[3:]
         errors = abs(np.array([np.linalg.norm(row) - 1, np.linalg.norm(column) - 1, row @ column]))
         if errors.max() <= ORIENTATION_TOLERANCE:
-            return row, column, np.cross(row, column)
+            # Cosines of 5 digits make a normal of length 0.99999, which would read as a tilt of 0.26 degrees.
+            normal = np.cross(row, column)
+            return row, column, normal / np.linalg.norm(normal)
     raise GeometryError(
         "ImageOrientationPatient is not two orthogonal unit vectors",
-        got=[float(c) for c in orientation],
+        got=list(orientation),
         code="bad-orientation",
     )
 
 
 def _single_step(normal: NDArray[np.float64], thickness: float | None) -> NDArray[np.float64]:
-    if thickness is None or not thickness > 0:
+    if thickness is None or not 0 < thickness < float("inf"):
         raise GeometryError(
             "a single slice has no spacing along its normal and states no SliceThickness",
             got=thickness,

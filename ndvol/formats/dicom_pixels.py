@@ -1,0 +1,130 @@
+"""The pixels of one DICOM file: decoded, masked, sign extended, and never filled in."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK
+from numpy.typing import NDArray
+from pydicom.pixels import pixel_array
+from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+
+from ndvol.errors import SourceError
+from ndvol.formats.dicom_headers import Header, known_uid
+from ndvol.formats.faults import reason
+
+_END_MARKED = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
+_END_MARKER = b"\xff\xd9"
+"""EOI of JPEG and JPEG-LS, EOC of JPEG 2000; decoders fill with grey what follows a cut."""
+
+logging.getLogger("pydicom").addHandler(logging.NullHandler())
+
+
+def stored_plane(root: Path, header: Header) -> NDArray[Any]:
+    """The stored values of the one frame of a file, before any rescale.
+
+    Returns
+    -------
+    array : (rows, columns), or (rows, columns, 3) RGB; integers of BitsAllocated and PixelRepresentation,
+        with only the BitsStored bits below HighBit, sign extended (PS3.5 8.1.1). The caller owns it.
+
+    Raises
+    ------
+    SourceError : truncated or undecodable pixel data; names the file and the transfer syntax.
+    """
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(root / header.path, force=True)
+            dataset.file_meta.TransferSyntaxUID = known_uid(header.syntax)
+            _check_complete(dataset, header)
+            plane = _decoded(root, dataset, header)
+    except SourceError:
+        raise
+    except Exception as error:  # decoders raise whatever the bytes provoke
+        raise _undecodable(root, header, error) from error
+    expected = (header.integer("Rows"), header.integer("Columns"), 3)[: 2 if header.samples == 1 else 3]
+    if plane.shape != expected:
+        raise _undecodable(root, header, ValueError(f"decoded to {plane.shape}, the header says {expected}"))
+    return _stored_bits(plane, header)
+
+
+def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
+    """Raise where pixel data is missing or cut; excess bytes are padding and do no harm."""
+    data = dataset.get("PixelData")
+    if data is None:
+        raise SourceError(f"{header.path} holds no pixel data: it was cut or never sent", code="truncated")
+    if not known_uid(header.syntax).is_encapsulated:
+        samples = 2 if header.text("PhotometricInterpretation") == "YBR_FULL_422" else header.samples
+        pixels = header.integer("Rows") * header.integer("Columns") * samples
+        needed = pixels * (header.integer("BitsAllocated") // 8)
+        if len(data) < needed:
+            raise SourceError(
+                f"the pixel data of {header.path} is truncated",
+                got=f"{len(data)} bytes",
+                expected=f"{needed}",
+                hint="copy the file again",
+                code="truncated",
+            )
+    elif header.syntax in _END_MARKED and _END_MARKER not in data.rstrip(b"\0")[-16:]:
+        raise SourceError(
+            f"the compressed pixel data of {header.path} is truncated: it has no end marker",
+            hint="copy the file again",
+            code="truncated",
+        )
+
+
+def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
+    try:
+        return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
+    except Exception as error:
+        if not known_uid(header.syntax).is_encapsulated or header.syntax == RLELossless:
+            raise
+        return _decoded_by_itk(root, header, error)
+
+
+def _decoded_by_itk(root: Path, header: Header, failure: Exception) -> NDArray[Any]:
+    """What pydicom's plug-ins cannot decode (12-bit JPEG): SimpleITK's frame with its rescale undone."""
+    if header.samples > 1 or header.text("PhotometricInterpretation") != "MONOCHROME2":
+        # SimpleITK inverts MONOCHROME1 and converts colours on its own terms.
+        raise failure
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(root / header.path))
+    values = SimpleITK.GetArrayFromImage(reader.Execute()).reshape(header.integer("Rows"), header.integer("Columns"))
+    slope, intercept = header.rescale
+    stored = np.rint((values.astype(np.float64) - intercept) / slope)
+    allowed = header.stored_range
+    if stored.min() < allowed.low or stored.max() > allowed.high:
+        raise failure
+    return np.asarray(stored.astype(allowed.dtype))
+
+
+def _stored_bits(plane: NDArray[Any], header: Header) -> NDArray[Any]:
+    """Only the bits that BitsStored and HighBit name; the others may hold overlays (PS3.5 8.1.1, retired use)."""
+    bits, signed = header.integer("BitsStored"), header.is_signed
+    width = 8 * plane.dtype.itemsize
+    compressed = header.syntax in _END_MARKED
+    if bits >= width or (compressed and not signed):
+        return plane.astype(plane.dtype.newbyteorder("="), copy=False)
+    # A JPEG decoder returns values, not words: nothing to shift, but none of them knows about signs.
+    shift = 0 if compressed else header.integer("HighBit", bits - 1) - (bits - 1)
+    words = plane.astype(f"u{plane.dtype.itemsize}") >> shift
+    lifted = words << (width - bits)
+    return lifted.view(f"i{plane.dtype.itemsize}" if signed else lifted.dtype) >> (width - bits)
+
+
+def _undecodable(root: Path, header: Header, error: Exception) -> SourceError:
+    syntax = known_uid(header.syntax)
+    return SourceError(
+        f"the pixels of {header.path} cannot be decoded",
+        got=f"transfer syntax {syntax.name} ({syntax}): {reason(error, root)}",
+        hint="copy the file again, or convert it to Explicit VR Little Endian (dcmdjpeg, gdcmconv --raw)",
+        code="undecodable",
+        transfer_syntax=str(syntax),
+    )

@@ -1,0 +1,292 @@
+"""NIfTI-1 and NIfTI-2, single files and header/image pairs, through nibabel's headers."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from ndvol.errors import NdvolError, SourceError
+from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats.faults import reason
+from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
+from ndvol.geometry import Grid
+from ndvol.verdict import Verdict
+
+FORM_TOLERANCE = 1e-3
+"""sform and qform that differ by more are two different statements about where the image lies."""
+DEFLATE_RATIO = 1100
+"""Deflate packs at most 1032 bytes into one; a header that declares more than this share is false."""
+
+_SUFFIXES = (".nii.gz", ".nii")
+_MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the header of one file says."""
+
+    path: str
+    image: Path
+    grid: Grid
+    stored: np.dtype[Any]
+    offset: int
+    slope: float
+    inter: float
+    attributes: dict[str, float | int | str]
+    warnings: tuple[str, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The volume's type as far as the header decides it."""
+        native = self.stored.newbyteorder("=")
+        if (self.slope, self.inter) == (1.0, 0.0):
+            return native
+        if native.kind == "f":
+            return np.dtype(np.result_type(native, np.float32))
+        return volume_type([self._range(np.iinfo(native).min, np.iinfo(native).max)])
+
+    def _range(self, low: int, high: int) -> StoredRange:
+        return StoredRange(self.stored.newbyteorder("="), int(low), int(high), self.slope, self.inter)
+
+    def settled(self, raw: NDArray[Any]) -> np.dtype[Any]:
+        """The volume's type once the voxels are known."""
+        if self.stored.kind == "f" or (self.slope, self.inter) == (1.0, 0.0):
+            return self.dtype
+        return settled_type(self.dtype, [self._range(raw.min(), raw.max())])
+
+
+class NiftiReader:
+    """Reads ``.nii``, ``.nii.gz`` and ``.hdr``/``.img`` pairs that carry the NIfTI magic.
+
+    The affine is the sform when its code is set, else the qform, else pixdim alone (frame ``LOCAL``, with a
+    warning): nifti1.h, METHOD 3, 2, 1. Values keep their stored type unless the header scales them.
+    """
+
+    name = "nifti"
+
+    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+        series: list[Series] = []
+        verdicts: list[Verdict] = []
+        claimed: set[str] = set()
+        for path in files:
+            if not _is_nifti(root, path):
+                continue
+            claimed.add(path)
+            claimed.update(_partner(root, path))
+            try:
+                series.append(_series(_read_head(root, path)))
+            except NdvolError as error:
+                verdicts.append(Verdict.refused(path, error))
+        return Scan(tuple(series), tuple(verdicts), frozenset(claimed & set(files)))
+
+    def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
+        head = _read_head(root, series.files[0])
+        if head.grid.shape != series.shape:
+            raise SourceError(f"{series.source} changed since it was scanned", code="changed")
+        raw, warnings = _voxels(root, head)
+        array = raw.reshape(head.grid.shape)
+        array = _scaled(array, head) if array.size else array.astype(head.dtype)
+        if as_label:
+            array = as_labels(array, series.source)
+        elif array.dtype == np.float64:
+            array = _lossless_float32(array)
+        return VolumeData(array, head.grid, attributes=head.attributes, warnings=(*head.warnings, *warnings))
+
+
+def _stem(path: str) -> str:
+    name = path.lower()
+    for suffix in (*_SUFFIXES, ".hdr"):
+        if name.endswith(suffix):
+            return path[: -len(suffix)]
+    return path
+
+
+def _is_nifti(root: Path, path: str) -> bool:
+    """By suffix for single files; a ``.hdr`` also needs the magic, for other formats use that suffix too."""
+    if path.rpartition("/")[2].startswith("."):
+        return False
+    if path.lower().endswith(_SUFFIXES):
+        return True
+    if not path.lower().endswith(".hdr"):
+        return False
+    try:
+        with (root / path).open("rb") as stream:
+            head = stream.read(352)
+    except OSError:
+        return False
+    return head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0"
+
+
+def _partner(root: Path, path: str) -> list[str]:
+    """The image file of a ``.hdr``."""
+    if not path.lower().endswith(".hdr"):
+        return []
+    return [p for p in (path[:-4] + s for s in (".img", ".img.gz", ".IMG")) if (root / p).exists()]
+
+
+def _series(head: _Head) -> Series:
+    stem = _stem(head.path)
+    return Series(
+        reader=NiftiReader.name,
+        source=head.path,
+        files=(head.path,),
+        key=stem,
+        name=stem.rpartition("/")[2],
+        modality="",
+        axes=head.grid.axes,
+        shape=head.grid.shape,
+        dtype=str(head.dtype),
+        spacing=head.grid.spacing,
+        warnings=head.warnings,
+    )
+
+
+def _read_head(root: Path, path: str) -> _Head:
+    """The header, with everything that can be refused without the voxels refused."""
+    try:
+        # nibabel repairs small faults of a header and reports them through its logger.
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+        image = nib.load(root / path, mmap=False)
+        if not isinstance(image, nib.Nifti1Pair):
+            raise SourceError(f"{path} is not NIfTI", got=type(image).__name__, code="unreadable")
+        return _head(root, path, image)
+    except NdvolError:
+        raise
+    except Exception as error:  # nibabel raises whatever the bytes provoke
+        raise SourceError(
+            f"the header of {path} cannot be read",
+            got=reason(error, root),
+            hint="copy the file again",
+            code="unreadable",
+        ) from error
+
+
+def _head(root: Path, path: str, image: Any) -> _Head:
+    proxy = image.dataobj
+    stored = _stored_type(path, proxy.dtype)
+    axes, shape = _axes(path, image.header)
+    file = Path(image.file_map["image"].filename)
+    _check_size(path, file, int(proxy.offset) + prod(shape) * stored.itemsize)
+    grid, warnings = _grid(path, image.header, axes, shape)
+    slope, inter = float(proxy.slope), float(proxy.inter)
+    attributes: dict[str, float | int | str] = {
+        "sform_code": int(image.header["sform_code"]),
+        "qform_code": int(image.header["qform_code"]),
+    }
+    if (slope, inter) != (1.0, 0.0):
+        attributes |= {"scl_slope": slope, "scl_inter": inter}
+    return _Head(path, file, grid, stored, int(proxy.offset), slope, inter, attributes, tuple(warnings))
+
+
+def _stored_type(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8):
+        return dtype
+    raise SourceError(
+        f"{path} holds voxels of type {dtype}; not supported yet",
+        expected="integers or floats of up to 64 bits",
+        code="voxel-type",
+    )
+
+
+def _axes(path: str, header: Any) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape in storage order: z, y, x always, t for a fourth axis longer than 1."""
+    ndim = int(header["dim"][0])
+    shape = [int(n) for n in header["dim"][1 : 1 + ndim]]
+    if not 1 <= ndim <= 7 or min(shape, default=0) < 1:
+        raise SourceError(f"{path} declares an empty or impossible shape", got=f"{ndim} axes, {shape}", code="shape")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    shape += [1] * (3 - len(shape))
+    if len(shape) > 4:
+        raise SourceError(f"{path} has {len(shape)} axes; not supported yet", got=shape, code="axes")
+    return "tzyx"[4 - len(shape) :], tuple(reversed(shape))
+
+
+def _check_size(path: str, image: Path, declared: int) -> None:
+    """Raise where the file cannot hold what its header declares."""
+    size = image.stat().st_size
+    most = size * DEFLATE_RATIO if image.name.lower().endswith(".gz") else size
+    if declared > most:
+        raise SourceError(
+            f"{path} is truncated, or its header declares too much",
+            got=f"{size} bytes on disk",
+            expected=f"{declared} bytes of header and voxels",
+            hint="copy the file again",
+            code="truncated",
+        )
+
+
+def _grid(path: str, header: Any, axes: str, shape: tuple[int, ...]) -> tuple[Grid, list[str]]:
+    sform, sform_code = header.get_sform(coded=True)
+    qform, qform_code = header.get_qform(coded=True)
+    unit = header.get_xyzt_units()[0]
+    scale = np.diag([_MM_PER_UNIT[unit]] * 3 + [1.0])
+    if not sform_code and not qform_code:
+        spacing = [abs(float(v)) * scale[0, 0] for v in header["pixdim"][3:0:-1]]
+        grid = Grid.regular(axes, shape, spacing=spacing, frame="LOCAL", unit="mm")
+        return grid, ["neither sform nor qform is set: spacing from pixdim, position and orientation unknown"]
+    warnings = []
+    if sform_code and qform_code and np.abs(sform - qform).max() > FORM_TOLERANCE:
+        off = float(np.abs(sform - qform).max())
+        warnings.append(f"sform and qform differ by up to {off:.3g}; the sform is used")
+    return Grid.from_nifti(axes, shape, scale @ (sform if sform_code else qform)), warnings
+
+
+def _voxels(root: Path, head: _Head) -> tuple[NDArray[Any], list[str]]:
+    """The stored voxels, flat and native; the stream is read to its end so that gzip proves its checksum."""
+    needed = prod(head.grid.shape) * head.stored.itemsize
+    compressed = head.image.name.lower().endswith(".gz")
+    skipped = filled = excess = 0
+    try:
+        raw = np.empty(needed, np.uint8)
+        with gzip.open(head.image) if compressed else head.image.open("rb") as stream:
+            skipped = len(stream.read(head.offset))
+            while filled < needed and (count := stream.readinto(raw[filled:].data)):
+                filled += count
+            if compressed:
+                excess = len(stream.read(2**20))
+    except (OSError, EOFError, zlib.error, MemoryError) as error:
+        raise SourceError(
+            f"the voxels of {head.path} cannot be read",
+            got=reason(error, root),
+            hint="copy the file again",
+            code="truncated",
+        ) from error
+    if skipped < head.offset or filled < needed:
+        raise SourceError(
+            f"{head.path} is truncated",
+            got=f"{skipped + filled} bytes",
+            expected=f"{head.offset + needed} bytes of header and voxels",
+            hint="copy the file again",
+            code="truncated",
+        )
+    warnings = ["bytes after the voxels are ignored"] if excess else []
+    return raw.view(head.stored).astype(head.stored.newbyteorder("="), copy=False), warnings
+
+
+def _scaled(array: NDArray[Any], head: _Head) -> NDArray[Any]:
+    """``scl_slope * stored + scl_inter``, plane by plane so that temporaries stay small."""
+    dtype = head.settled(array)
+    if (head.slope, head.inter) == (1.0, 0.0):
+        return array
+    out = np.empty(array.shape, dtype)
+    for k in range(len(array)):
+        out[k] = rescale(array[k], head.slope, head.inter, dtype)
+    return out
+
+
+def _lossless_float32(array: NDArray[Any]) -> NDArray[Any]:
+    """float64 voxels as float32 when that changes none of them."""
+    with np.errstate(over="ignore"):
+        small = array.astype(np.float32)
+    return small if np.array_equal(small, array, equal_nan=True) else array

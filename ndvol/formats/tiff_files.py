@@ -1,0 +1,211 @@
+"""One TIFF file: its axes, type and spacing from ImageJ or OME metadata, and its samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import SimpleITK
+import tifffile
+from numpy.typing import NDArray
+
+from ndvol.errors import NdvolError, SourceError
+from ndvol.formats.faults import reason
+
+MAX_RATIO = 1100
+"""Voxels a byte of file may unpack to; deflate, the tightest of TIFF's usual codecs, packs at most 1032."""
+_AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "I": "z", "Q": "z", "Y": "y", "X": "x"}
+"""tifffile's axes; pages without a name (I, Q) are planes along z."""
+_UM_PER_UNIT = {
+    "nm": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "mm": 1e3,
+    "cm": 1e4,
+    "m": 1e6,
+}
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tiff:
+    """What the header of a TIFF says.
+
+    Attributes
+    ----------
+    axes, shape : in the file's own order, in our letters.
+    dtype : native; uint8 for bilevel files.
+    photometric : TIFF's name: ``MINISBLACK``, ``MINISWHITE``, ``RGB`` or ``PALETTE``.
+    alpha : whether the last channel is alpha.
+    colour_dtype : of the colours of a palette; `dtype` for others.
+    spacing_um : by axis; empty when the file does not state all of them.
+    """
+
+    path: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    photometric: str
+    alpha: bool
+    colour_dtype: np.dtype[Any]
+    spacing_um: Mapping[str, float]
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What all files of a stack must share."""
+        return self.axes, self.shape, self.dtype, self.photometric, self.alpha
+
+    @property
+    def is_plane(self) -> bool:
+        """A single picture, that may be one of a stack."""
+        return set(self.axes) <= set("cyx")
+
+    def describe(self) -> str:
+        return f"axes {self.axes} {self.shape}, {self.photometric}, {self.dtype}"
+
+
+def read_tiff_header(root: Path, path: str) -> Tiff:
+    """The header of one TIFF; raises `SourceError` for what cannot be read without doubt."""
+    try:
+        with tifffile.TiffFile(root / path) as file:
+            return _header(path, file, (root / path).stat().st_size)
+    except NdvolError:
+        raise
+    except Exception as error:  # tifffile raises whatever the bytes provoke
+        raise _unreadable(root, path, error) from error
+
+
+def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any]:
+    """The samples in the order of ``header.axes``; a palette's colours lie on a last axis unless `indices`."""
+    try:
+        with tifffile.TiffFile(root / header.path) as file:
+            series = file.series[0]
+            try:
+                array = series.asarray()
+            except ValueError:
+                # tifffile leaves LZW and JPEG to a package that ndvol does not need otherwise.
+                array = _by_itk(root, header)
+            colours = series.keyframe.colormap
+    except NdvolError:
+        raise
+    except Exception as error:  # decoders raise whatever the bytes provoke
+        raise _unreadable(root, header.path, error) from error
+    array = np.asarray(array).reshape(header.shape).astype(header.dtype, copy=False)
+    if header.photometric == "PALETTE" and not indices:
+        return np.moveaxis(_palette(colours)[:, array], 0, -1)
+    return _without_alpha(array, header) if header.alpha else array
+
+
+def _header(path: str, file: tifffile.TiffFile, size: int) -> Tiff:
+    if len(file.series) != 1:
+        raise SourceError(
+            f"{path} holds {len(file.series)} images of different kinds",
+            hint="save the one you need as a file of its own",
+            code="mixed-pages",
+        )
+    series = file.series[0]
+    page = series.keyframe
+    axes = "".join(_AXES.get(a, "?") for a in series.axes)
+    if "?" in axes or len(set(axes)) != len(axes):
+        raise SourceError(f"{path} has axes {series.axes}; not supported yet", expected="of T C Z Y X", code="axes")
+    photometric = page.photometric.name
+    if photometric not in ("MINISBLACK", "MINISWHITE", "RGB", "PALETTE"):
+        raise SourceError(f"{path} has colours of kind {photometric}", hint="convert it to RGB", code="colour")
+    orientation = page.tags.get("Orientation")
+    if orientation is not None and int(orientation.value) != 1:
+        raise SourceError(f"{path} is stored turned", got=f"Orientation {int(orientation.value)}", code="orientation")
+    dtype = np.dtype(np.uint8) if series.dtype.kind == "b" else series.dtype.newbyteorder("=")
+    if dtype.kind not in "iuf":
+        raise SourceError(f"{path} holds samples of type {dtype}", expected="integers or floats", code="voxel-type")
+    if series.nbytes > MAX_RATIO * size:
+        raise SourceError(f"{path} declares {series.nbytes} bytes of samples in a file of {size}", code="too-large")
+    spacing = _imagej_spacing(file, page) if file.is_imagej else _ome_spacing(file) if file.is_ome else {}
+    colours = _palette(page.colormap).dtype if photometric == "PALETTE" else dtype
+    return Tiff(path, axes, tuple(series.shape), dtype, photometric, _has_alpha(path, page), colours, spacing)
+
+
+def _has_alpha(path: str, page: Any) -> bool:
+    """Whether ExtraSamples (TIFF 6.0, section 18) names an alpha channel; unspecified samples are channels."""
+    extra = [int(e) for e in page.extrasamples]
+    if len(extra) > 1 and any(extra):
+        raise SourceError(f"{path} has {len(extra)} extra samples with alpha among them", code="alpha")
+    return any(extra)
+
+
+def _imagej_spacing(file: tifffile.TiffFile, page: Any) -> dict[str, float]:
+    """XResolution and YResolution are pixels per `unit`, `spacing` is the step along z."""
+    metadata = file.imagej_metadata or {}
+    scale = _UM_PER_UNIT.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ"))
+    if scale is None:
+        return {}
+    found: dict[str, float] = {}
+    for axis, name in (("x", "XResolution"), ("y", "YResolution")):
+        tag = page.tags.get(name)
+        if tag is not None and tag.value[0] > 0:
+            found[axis] = scale * tag.value[1] / tag.value[0]
+    if float(metadata.get("spacing", 0)) > 0:
+        found["z"] = scale * float(metadata["spacing"])
+    return found
+
+
+def _ome_spacing(file: tifffile.TiffFile) -> dict[str, float]:
+    """PhysicalSizeX, -Y, -Z of the one Pixels element; their default unit is the micrometre (OME 2016-06)."""
+    pixels = [e for e in ElementTree.fromstring(file.ome_metadata).iter() if e.tag.endswith("}Pixels")]
+    if len(pixels) != 1:
+        return {}
+    found: dict[str, float] = {}
+    for axis in "xyz":
+        size = pixels[0].get(f"PhysicalSize{axis.upper()}")
+        scale = _UM_PER_UNIT.get(pixels[0].get(f"PhysicalSize{axis.upper()}Unit", "µm"))
+        if size is not None and scale is not None and float(size) > 0:
+            found[axis] = scale * float(size)
+    return found
+
+
+def _by_itk(root: Path, header: Tiff) -> NDArray[Any]:
+    if header.photometric not in ("MINISBLACK", "RGB"):
+        raise SourceError(
+            f"{header.path} combines compression with {header.photometric}; not supported yet",
+            hint="save it without compression",
+            code="compression",
+        )
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(root / header.path))
+    array = SimpleITK.GetArrayFromImage(reader.Execute())
+    if array.dtype != header.dtype or array.size != np.prod(header.shape):
+        raise ValueError(f"decoded to {array.dtype} {array.shape}, expected {header.describe()}")
+    return np.asarray(array)
+
+
+def _palette(colours: NDArray[Any]) -> NDArray[Any]:
+    """(3, n) uint16 as TIFF stores it; uint8 when the entries are 8-bit colours in the usual disguise."""
+    if np.array_equal(colours, (colours >> 8) * 257) or not (colours & 255).any():
+        return np.asarray((colours >> 8).astype(np.uint8))
+    return colours
+
+
+def _without_alpha(array: NDArray[Any], header: Tiff) -> NDArray[Any]:
+    channel = header.axes.index("c")
+    alpha = np.take(array, -1, axis=channel)
+    if header.dtype.kind != "u" or (alpha != np.iinfo(header.dtype).max).any():
+        raise SourceError(f"{header.path} is partly transparent", hint="remove its alpha channel", code="alpha")
+    return np.delete(array, -1, axis=channel)
+
+
+def _unreadable(root: Path, path: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read as TIFF",
+        got=reason(error, root),
+        hint="copy the file again, or save it without compression",
+        code="unreadable",
+    )

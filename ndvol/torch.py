@@ -1,0 +1,113 @@
+"""PatchDataset: a sampler as a map-style torch dataset whose items collate.
+
+torch is imported here only: ``import ndvol.torch`` needs the extra ``ndvol[torch]``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from ndvol.errors import SamplingError
+from ndvol.sampler import Sample, VolumeSampler
+
+__all__ = ["PatchDataset"]
+
+
+class PatchDataset(Dataset[dict[str, Any]]):
+    """The samples of `sampler` as flat dictionaries: the same keys, shapes and types for every item.
+
+    Parameters
+    ----------
+    sampler : draws and reads the patches.
+    dtype : of the image tensor.
+
+    An item holds, with the spatial axes in storage order (z, y, x; a picture has y, x):
+
+    ========== ============================ ==================================================================
+    key        type, shape                  meaning
+    ========== ============================ ==================================================================
+    image      `dtype` (C, \\*spatial)       the images one after another; t and c axes become channels, t slowest
+    label      int64 (L, \\*spatial)         the label volumes likewise; only when the sampler reads any
+    affine     float64 (n+1, n+1)           maps the patch's spatial index, in tensor order, to RAS mm: what
+                                            MONAI expects; the grid's own world when that is not the patient's
+    valid      int64 (axes of the window,2) first and one-past-last index of the real part, per window axis
+    case       str                          name of the case
+    role       str                          ``positive``, ``negative`` or ``any``
+    category   str                          category that a positive was drawn for, else ``""``
+    index      int                          number of the sample, from 0
+    ========== ============================ ==================================================================
+
+    Item i depends on the sampler's seed, the epoch and i alone, so shuffling, workers, their start method and
+    ranks do not change it.
+    """
+
+    def __init__(self, sampler: VolumeSampler, *, dtype: torch.dtype = torch.float32) -> None:
+        self.sampler, self.dtype = sampler, dtype
+        # In shared memory, because workers that outlive an epoch (persistent_workers) hold copies of the sampler.
+        self._epoch = torch.tensor(sampler.epoch)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+        self._seen = sampler.epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, also in workers that are running already; call it before iterating."""
+        self.sampler.set_epoch(epoch)
+        self._epoch.fill_(self.sampler.epoch)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item `index`.
+
+        Raises
+        ------
+        IndexError : past the end.
+        SamplingError : when the case lacks a label volume: zeros would pass for annotated background.
+        """
+        if self._epoch != self._seen:
+            self._seen = int(self._epoch)
+            self.sampler.set_epoch(self._seen)
+        sample = self.sampler[index]
+        ndim = len(sample.grid.spatial)
+        item: dict[str, Any] = {"image": _channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
+        if self.sampler.labels:
+            item["label"] = _channels(self._labels(sample), ndim, torch.int64)
+        return item | {
+            "affine": torch.from_numpy(sample.grid.ras_affine),
+            "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
+            "case": sample.target.case,
+            "role": sample.target.role,
+            "category": sample.target.category or "",
+            "index": range(len(self))[index],
+        }
+
+    def _labels(self, sample: Sample) -> list[NDArray[Any]]:
+        missing = [name for name in self.sampler.labels if name not in sample.labels]
+        if missing:
+            raise SamplingError(
+                f"case {sample.target.case!r} has no label volume {', '.join(map(repr, missing))}",
+                got=f"labels {', '.join(sample.labels)}" if sample.labels else "no label volume",
+                hint="read none with labels=(), those that every case has with labels=(...), or draw labelled cases "
+                "only, with Positive() and Negative()",
+                case=sample.target.case,
+                missing=tuple(missing),
+            )
+        return [sample.labels[name] for name in self.sampler.labels]
+
+
+def _channels(patches: list[NDArray[Any]], ndim: int, dtype: torch.dtype) -> torch.Tensor:
+    """Patches whose last `ndim` axes are spatial as one tensor (channels, \\*spatial)."""
+    tensors = [torch.from_numpy(_signed(p).reshape(-1, *p.shape[-ndim:])).to(dtype) for p in patches]
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _signed(patch: NDArray[Any]) -> NDArray[Any]:
+    """`patch` in a type that torch computes with: of the unsigned integers that is uint8 alone."""
+    if patch.dtype.kind == "u" and patch.dtype.itemsize > 1:
+        return patch.astype(np.promote_types(patch.dtype, np.int8))
+    return patch

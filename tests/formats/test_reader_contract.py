@@ -1,0 +1,125 @@
+"""Promises that every reader keeps."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ndvol.errors import NdvolError
+from ndvol.formats import Series, readers
+from ndvol.formats.dicom import DicomReader
+from ndvol.formats.nifti import NiftiReader
+from ndvol.formats.pictures import PictureReader
+from ndvol.formats.writing import write_dicom_series, write_nifti, write_pictures
+
+
+def _write(name, root, voxels, grid):
+    if name == "dicom":
+        write_dicom_series(root / "ct", voxels, grid)
+    elif name == "nifti":
+        write_nifti(root / "ct.nii", voxels, grid)
+        write_nifti(root / "packed" / "ct.nii.gz", voxels, grid)
+    else:
+        write_pictures(root / "a", (voxels + 300).astype(np.uint8))
+        write_pictures(root / "b", (voxels + 300).astype(np.uint16), suffix=".tif")
+
+
+@pytest.fixture(params=[DicomReader, NiftiReader, PictureReader], ids=lambda r: r.name)
+def reader(request):
+    return request.param()
+
+
+@pytest.fixture
+def root(reader, tmp_path, voxels, oblique):
+    _write(reader.name, tmp_path, voxels, oblique)
+    return tmp_path
+
+
+class TestContract:
+    def test_is_installed_under_its_name(self, reader):
+        assert isinstance(readers()[reader.name], type(reader))
+
+    def test_scan_is_deterministic_and_pure(self, reader, root, scan):
+        before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        found = scan(reader, root)
+        assert found.series
+        assert found == scan(reader, root)
+        assert {f for s in found.series for f in s.files} <= found.claimed
+        assert {p: p.read_bytes() for p in root.rglob("*") if p.is_file()} == before
+
+    def test_series_survives_a_pickle(self, reader, root, scan):
+        for series in scan(reader, root).series:
+            assert pickle.loads(pickle.dumps(series)) == series
+
+    def test_read_gives_what_the_scan_promised(self, reader, root, scan):
+        for series in scan(reader, root).series:
+            volume = reader.read(root, series)
+            assert volume.array.shape == volume.grid.shape == series.shape
+            assert volume.grid.axes == series.axes
+            assert volume.array.dtype == series.dtype
+            assert volume.array.dtype.isnative
+            volume.array[...] = 0  # the caller owns it
+
+    def test_reading_twice_gives_equal_volumes(self, reader, root, scan):
+        for series in scan(reader, root).series:
+            one, two = reader.read(root, series), reader.read(root, series)
+            np.testing.assert_array_equal(one.array, two.array)
+            assert one.grid == two.grid
+
+    def test_an_empty_tree_holds_nothing(self, reader, tmp_path_factory, scan):
+        found = scan(reader, tmp_path_factory.mktemp("empty"))
+        assert (found.series, found.verdicts, found.claimed) == ((), (), frozenset())
+
+    def test_foreign_files_are_not_claimed(self, reader, root, scan):
+        for name in ("notes.txt", "data.kwcoco.json", ".DS_Store", "Thumbs.db", "._slice001.png", "empty"):
+            (root / name).write_bytes(b"" if name == "empty" else b"text, not an image")
+        assert not {"notes.txt", "data.kwcoco.json", ".DS_Store", "Thumbs.db", "empty"} & scan(reader, root).claimed
+
+    def test_a_file_that_vanished_is_an_ndvol_error(self, reader, root, scan):
+        series = scan(reader, root).series[0]
+        (root / series.files[0]).unlink()
+        with pytest.raises(NdvolError):
+            reader.read(root, series)
+
+    @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.5, 0.9, 0.999])
+    def test_truncated_files_end_in_verdicts_or_errors(self, reader, root, scan, share):
+        truth = {s.source: reader.read(root, s).array for s in scan(reader, root).series}
+        for file in _files(root):
+            data = file.read_bytes()
+            file.write_bytes(data[: int(share * len(data))])
+        self._reads_cleanly(reader, root, scan, truth)
+
+    def test_damaged_files_end_in_verdicts_or_errors(self, reader, root, scan):
+        rng = np.random.default_rng(0)
+        originals = {file: file.read_bytes() for file in _files(root)}
+        for _ in range(15):
+            for file, data in originals.items():
+                damaged = bytearray(data)
+                for at in rng.integers(0, min(len(data), 1200), 6):
+                    damaged[at] = rng.integers(256)
+                file.write_bytes(damaged)
+            self._reads_cleanly(reader, root, scan)
+
+    def test_random_bytes_end_in_verdicts_or_errors(self, reader, root, scan):
+        rng = np.random.default_rng(1)
+        for k, file in enumerate(_files(root)):
+            magic = file.read_bytes()[: (0, 4, 132, 160, 400)[k % 5]]
+            file.write_bytes(magic + rng.bytes(1000))
+        self._reads_cleanly(reader, root, scan)
+
+    def _reads_cleanly(self, reader, root, scan, truth=None):
+        found = scan(reader, root)
+        for series in found.series:
+            assert isinstance(series, Series)
+            try:
+                volume = reader.read(root, series)
+            except NdvolError:
+                continue
+            assert volume.array.shape == volume.grid.shape
+            if truth:  # what was cut off can only have been a trailer
+                np.testing.assert_array_equal(volume.array, truth[series.source])
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(p for p in root.rglob("*") if p.is_file())
