@@ -121,13 +121,14 @@ def test_a_stack_of_colours_has_c_first(tmp_path, read_one):
     np.testing.assert_array_equal(volume.array, truth.transpose(3, 0, 1, 2))
 
 
-def grey_png(samples, bits):
-    """A grey PNG of 1, 2 or 4 bits (PNG 7.2: packed, high bits first)."""
+def grey_png(samples, bits, *extra):
+    """A grey PNG of 1, 2, 4 or 8 bits (PNG 7.2: packed, high bits first) with `extra` chunks."""
     rows = b"".join(
         b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for row in samples
     )
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], bits, 0, 0, 0, 0)),
+        *extra,
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     ]
@@ -142,6 +143,18 @@ def test_few_bits_keep_their_stored_values(tmp_path, read_one, bits):
     volume = read_one(READER, tmp_path)
     assert volume.array.dtype == np.uint8
     np.testing.assert_array_equal(volume.array, samples)
+
+
+def test_a_transparent_grey_that_no_pixel_has_changes_nothing(tmp_path, read_one):
+    samples = GREY[0] % 3
+    (tmp_path / "a.png").write_bytes(grey_png(samples, 2, (b"tRNS", b"\0\3")))
+    np.testing.assert_array_equal(read_one(READER, tmp_path).array, samples)
+
+
+def test_an_animated_png_is_refused(tmp_path, refusal):
+    first, second = (Image.fromarray(plane) for plane in GREY[:2])
+    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
+    assert refusal(READER, tmp_path)[0] == "animated"
 
 
 def test_bilevel_tiff_is_zero_and_one(tmp_path, read_one):
@@ -223,6 +236,32 @@ def test_lzw_is_read_without_loss(tmp_path, read_one, deep):
     np.testing.assert_array_equal(read_one(READER, tmp_path).array, DEEP if deep else GREY)
 
 
+def test_damaged_lzw_is_refused(tmp_path, scan):
+    Image.fromarray(GREY[0]).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages[0].dataoffsets[0]
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[offset + 8 : offset + 16] = b"\xff" * 8
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(SourceError):
+        READER.read(tmp_path, scan(READER, tmp_path).series[0])
+
+
+@pytest.mark.parametrize(("compressor", "fails"), [("LZW", True), ("PackBits", False), ("Deflate", False)])
+def test_compressed_sixteen_bit_colours_are_never_narrowed(tmp_path, scan, compressor, fails):
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "a.tif"))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(compressor)
+    writer.Execute(SimpleITK.GetImageFromArray(COLOURS, isVector=True))
+    series = scan(READER, tmp_path).series[0]
+    if fails:
+        with pytest.raises(SourceError, match="decoded to uint8, the header says uint16"):
+            READER.read(tmp_path, series)
+    else:
+        np.testing.assert_array_equal(READER.read(tmp_path, series).array, np.moveaxis(COLOURS, -1, 0))
+
+
 def test_imagej_states_spacing_and_axes(tmp_path, read_one, scan):
     metadata = {"spacing": 3.0, "unit": "um", "axes": "ZYX"}
     tifffile.imwrite(tmp_path / "a.tif", DEEP, imagej=True, resolution=(2, 4), metadata=metadata)
@@ -252,9 +291,17 @@ def test_pages_of_different_kinds_are_refused(tmp_path, refusal):
     assert refusal(READER, tmp_path)[0] == "mixed-pages"
 
 
-def test_cut_tiff_is_refused(tmp_path, scan):
+@pytest.mark.parametrize("cut", [1, 40, 700])
+@pytest.mark.parametrize("options", [{}, {"imagej": True}, {"ome": True}, {"compression": "zlib"}], ids=str)
+def test_cut_tiff_is_never_a_shorter_volume(tmp_path, scan, options, cut):
     stream = io.BytesIO()
-    tifffile.imwrite(stream, DEEP, photometric="minisblack")
-    (tmp_path / "a.tif").write_bytes(stream.getvalue()[:-40])
-    with pytest.raises(SourceError):
-        READER.read(tmp_path, scan(READER, tmp_path).series[0])
+    tifffile.imwrite(stream, DEEP, photometric="minisblack", **options)
+    (tmp_path / "a.tif").write_bytes(stream.getvalue()[:-cut])
+    found = scan(READER, tmp_path)
+    assert found.series or [v.code for v in found.verdicts] == ["unreadable"]
+    for series in found.series:
+        try:
+            array = READER.read(tmp_path, series).array
+        except SourceError:
+            continue
+        np.testing.assert_array_equal(array, DEEP)

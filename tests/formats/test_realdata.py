@@ -24,7 +24,7 @@ ANATOMICAL = [
     *("generic/anatomical/001", "generic/anatomical/001_implicit", "generic/anatomical/002_non_isotropic"),
     *("generic/compressed/001", "generic/compressed_j2k/001", "generic/compressed_jpeg/001"),
     *("generic/compressed_jpegls/001", "generic/compressed_rle/001"),
-    *("ge/anatomical/001", "ge/anatomical/001_implicit", "ge/anatomical/001_single_slice"),
+    *("ge/anatomical/001", "ge/anatomical/001_implicit"),
     *("hitachi/anatomical/001", "hitachi/anatomical/001_implicit"),
 ]
 
@@ -87,6 +87,11 @@ def test_vendor_series_equal_their_ground_truth(scan, name):
     (other, reference) = canonical(NIFTI.read(file.parent, series))
     np.testing.assert_allclose(one, other, rtol=1e-6)
     np.testing.assert_allclose(grid.affine, reference.affine, atol=2e-3)
+
+
+def test_single_slice_without_thickness_is_refused(scan):
+    found = scan(DICOM, DATA / "vendors" / "ge" / "anatomical" / "001_single_slice")
+    assert [(v.status, v.code) for v in found.verdicts] == [("refused", "single-slice")]
 
 
 def test_colour_series_equals_its_ground_truth(scan):

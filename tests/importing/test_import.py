@@ -1,0 +1,391 @@
+"""From sources to a bundle: the right voxels in the right place, resumed, reproducible, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import ndvol
+from ndvol.demo import CATEGORIES, make_toy, write_toy_sources
+from ndvol.errors import CategoryError, ImportFailedError, SourceError, StoreError
+from ndvol.formats.writing import write_nifti
+from ndvol.geometry import Grid
+from ndvol.importing import ImportOptions, import_tree, plan_import, read_categories
+from ndvol.opening import open_catalog
+from ndvol.store import verify_file
+
+GRID = Grid.regular("zyx", (6, 10, 12), spacing=(3, 1, 1), origin=(-5, 4, 20))
+
+
+@pytest.fixture(scope="session")
+def toy_sources(tmp_path_factory):
+    return write_toy_sources(tmp_path_factory.mktemp("toy") / "raw")
+
+
+@pytest.fixture(scope="session")
+def toy_options(toy_sources):
+    return ImportOptions(categories=read_categories(toy_sources / "categories.json"), modality="CT")
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(toy_sources, toy_options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy-bundle") / "bundle"
+    import_tree(toy_sources, folder, options=toy_options)
+    return folder
+
+
+def small_pair(folder, *, value=1, label_grid=GRID, name="a"):
+    image = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
+    label = np.zeros(label_grid.shape, np.uint8)
+    label[1:3, 2:5, 3:7] = value
+    write_nifti(folder / "images" / f"{name}.nii.gz", image, GRID)
+    write_nifti(folder / "labels" / f"{name}.nii.gz", label, label_grid)
+    return image, label
+
+
+def digests(folder):
+    return {p.name: p.read_bytes() for p in sorted((folder / "volumes").glob("*.h5"))}
+
+
+def test_voxels_keep_their_value_and_their_place_in_the_world(toy_sources, toy_bundle):
+    catalog = open_catalog(toy_bundle)
+    rng = np.random.default_rng(0)
+    for name in ("toy-0", "toy-1", "toy-2"):
+        source = nib.load(toy_sources / "nifti" / "images" / f"{name}.nii.gz")
+        volume = catalog[name].images["CT"]
+        assert volume.dtype == np.int16
+        assert np.all(np.diag(volume.grid.direction[::-1]) > 0.9), "stored closest to z->S, y->P, x->L"
+        for _ in range(50):
+            index = tuple(int(rng.integers(n)) for n in source.shape)
+            ras = nib.affines.apply_affine(source.affine, index)
+            at = volume.grid.index(ras * (-1, -1, 1))
+            np.testing.assert_allclose(at, np.round(at), atol=1e-3)
+            assert volume[tuple(int(i) for i in np.round(at))] == source.dataobj[index]
+
+
+def test_dicom_and_pictures_hold_the_toy(toy_bundle):
+    catalog = open_catalog(toy_bundle)
+    series = sorted(n for n in catalog if n.startswith("ct-"))
+    volumes = [np.asarray(catalog[n].images["CT"]) for n in series]
+    expected = [make_toy(volumes[0].shape, seed=len(name)).image for name in ("axial", "oblique")]
+    assert {v.tobytes() for v in volumes} == {e.tobytes() for e in expected}
+    stack, toy = catalog["stack"], make_toy(volumes[0].shape, seed=200)
+    np.testing.assert_array_equal(stack.images["CT"], (toy.image.astype(int) + 1024).clip(0))
+    np.testing.assert_array_equal(stack.labels["labels"], toy.labels)
+    assert stack.images["CT"].grid.unit == "unknown"
+
+
+def test_every_source_has_a_verdict_and_the_defect_is_named(toy_bundle):
+    catalog = open_catalog(toy_bundle)
+    by_source = {v.source: v for v in catalog.verdicts}
+    defect = by_source["dicom/defective"]
+    assert (defect.status, defect.code, defect.files) == ("refused", "missing-slices", 39)
+    assert "6.000 mm after slice 16" in defect.message
+    assert {v.status for s, v in by_source.items() if "defective" not in s} <= {"imported", "skipped"}
+    assert by_source["categories.json"].code == "unknown-format"
+    assert {v.case for v in catalog.verdicts if v.case} == set(catalog)
+
+
+def test_the_category_table_becomes_the_tree(toy_bundle):
+    tree = open_catalog(toy_bundle).categories
+    assert set(tree.names) == {c["name"] for c in CATEGORIES}
+    assert set(tree.descendants("finding")) == {"lesion", "cyst", "tumor", "calcification"}
+
+
+def test_objects_of_the_catalogue_are_those_of_the_labels(toy_bundle):
+    catalog = open_catalog(toy_bundle)
+    for name, record in catalog.records.items():
+        for label in catalog[name].labels.values():
+            array = np.asarray(label)
+            for value, category in label.categories.items():
+                mine = record.objects.category == catalog.categories.index(category)
+                assert record.objects.voxels[mine].sum() == (array == value).sum()
+                for start, stop in zip(record.objects.start[mine], record.objects.stop[mine], strict=True):
+                    box = array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] == value
+                    assert all(box.any(tuple(j for j in range(3) if j != i))[[0, -1]].all() for i in range(3))
+
+
+def test_the_preview_has_one_pixel_per_voxel(toy_bundle):
+    from PIL import Image
+
+    for record in open_catalog(toy_bundle).records.values():
+        with Image.open(Path(record.path).with_suffix(".png")) as picture:
+            assert picture.size == (record.shape[-1], record.shape[-2])
+
+
+def test_two_processes_make_the_bytes_of_one(toy_sources, toy_options, toy_bundle, tmp_path):
+    import_tree(toy_sources, tmp_path / "two", options=toy_options, jobs=2)
+    assert digests(tmp_path / "two") == digests(toy_bundle)
+    ours, theirs = ((f / "data.kwcoco.json").read_bytes() for f in (tmp_path / "two", toy_bundle))
+    assert ours == theirs
+
+
+def test_an_unchanged_source_is_not_read_again(toy_sources, toy_options, toy_bundle, tmp_path, monkeypatch):
+    bundle = tmp_path / "again"
+    shutil.copytree(toy_bundle, bundle)
+
+    def never(*_, **__):
+        raise AssertionError("a source was read")
+
+    monkeypatch.setattr("ndvol.importing.case.file_sha256", never)
+    monkeypatch.setattr("ndvol.importing.case.reader", never)
+    before = digests(bundle)
+    catalog = import_tree(toy_sources, bundle, options=toy_options)
+    assert digests(bundle) == before
+    assert {v.status for v in catalog.verdicts if v.case} == {"unchanged"}
+
+
+def test_a_touched_source_is_hashed_but_not_decoded(tmp_path, monkeypatch):
+    small_pair(tmp_path / "raw")
+    import_tree(tmp_path / "raw", tmp_path / "b")
+    os.utime(tmp_path / "raw" / "images" / "a.nii.gz", ns=(1, 1))
+    monkeypatch.setattr("ndvol.importing.case._read", None)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b")
+    assert list(catalog) == ["a"]
+
+
+def test_a_changed_source_and_a_changed_option_are_noticed(tmp_path):
+    image, _ = small_pair(tmp_path / "raw")
+    import_tree(tmp_path / "raw", tmp_path / "b")
+    write_nifti(tmp_path / "raw" / "images" / "a.nii.gz", image + 1, GRID)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b")
+    np.testing.assert_array_equal(catalog["a"].images["image"], image + 1)
+    before = digests(tmp_path / "b")
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=ImportOptions(objects="category"))
+    assert digests(tmp_path / "b") != before
+    assert catalog["a"].labels["labels"].attributes["objects"] == "category"
+
+
+def test_a_mask_is_named_by_folder_option_or_table(tmp_path):
+    small_pair(tmp_path / "raw")
+    images, labels = tmp_path / "raw" / "images", tmp_path / "raw" / "labels"
+    assert import_tree(tmp_path / "raw", tmp_path / "b1").categories.names == ("labels",)
+    (labels / "a.nii.gz").rename(labels / "other-name.nii.gz")
+    options = ImportOptions(labels=str(labels), label_name="GTV-1")
+    catalog = import_tree(images, tmp_path / "b2", options=options)
+    assert catalog.categories.names == ("GTV-1",)
+    assert catalog["a"].labels["GTV-1"].categories == {1: "GTV-1"}
+    table = ({"name": "organ"}, {"name": "liver", "supercategory": "organ", "value": 1})
+    catalog = import_tree(images, tmp_path / "b3", options=ImportOptions(labels=str(labels), categories=table))
+    assert catalog.categories.names == ("organ", "liver")
+
+
+def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):
+    small_pair(tmp_path / "raw", name="good")
+    small_pair(tmp_path / "raw", name="unnamed", value=9)
+    small_pair(tmp_path / "raw", name="shifted", label_grid=Grid.regular("zyx", GRID.shape, spacing=(3, 1, 1)))
+    small_pair(tmp_path / "raw", name="orphan")
+    (tmp_path / "raw" / "images" / "orphan.nii.gz").unlink()
+    options = ImportOptions(categories=({"name": "liver", "value": 1},))
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=options)
+    assert list(catalog) == ["good"]
+    verdicts = {v.source: v for v in catalog.verdicts}
+    assert verdicts["labels/unnamed.nii.gz"].code == "unnamed-values"
+    assert verdicts["images/shifted.nii.gz"].code == "label-off-grid"
+    assert "origin [0.0, 0.0, 0.0]" in verdicts["images/shifted.nii.gz"].message
+    assert verdicts["labels/orphan.nii.gz"].code == "no-image-for-label"
+    assert not [p for p in (tmp_path / "b" / "volumes").iterdir() if p.stem != "good"]
+
+
+def test_two_folders_share_a_bundle_but_not_a_name(tmp_path):
+    small_pair(tmp_path / "one", name="a")
+    small_pair(tmp_path / "two", name="a", value=1)
+    image = small_pair(tmp_path / "two", name="b")[0]
+    write_nifti(tmp_path / "two" / "images" / "a.nii.gz", image + 5, GRID)
+    import_tree(tmp_path / "one", tmp_path / "b")
+    first = digests(tmp_path / "b")["a.h5"]
+    catalog = import_tree(tmp_path / "two", tmp_path / "b")
+    assert sorted(catalog) == ["a", "b"]
+    assert digests(tmp_path / "b")["a.h5"] == first
+    assert "name-taken" in {v.code for v in catalog.verdicts}
+
+
+def test_the_plan_is_data_and_reads_no_pixel(toy_sources, toy_options, monkeypatch):
+    monkeypatch.setattr("ndvol.formats.dicom.DicomReader.read", None)
+    monkeypatch.setattr("ndvol.formats.nifti.NiftiReader.read", None)
+    monkeypatch.setattr("ndvol.formats.pictures.PictureReader.read", None)
+    plan = plan_import(toy_sources, toy_options)
+    assert [c.name for c in plan.cases][2:] == ["stack", "toy-0", "toy-1", "toy-2"]
+    assert {v.code for v in plan.verdicts} == {"missing-slices", "unknown-format"}
+    assert all(v.series.shape == (40, 96, 112) for c in plan.cases for v in c.volumes)
+
+
+def test_nothing_to_import_raises_with_the_reasons(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "notes.txt").write_text("hello")
+    with pytest.raises(ImportFailedError, match=r"notes\.txt: no reader recognises it") as caught:
+        import_tree(tmp_path / "raw", tmp_path / "b")
+    assert [v.code for v in caught.value.verdicts] == ["unknown-format"]
+    with pytest.raises(SourceError, match="there is no folder"):
+        import_tree(tmp_path / "nowhere", tmp_path / "b")
+
+
+def test_links_out_of_the_root_and_hidden_files_are_left_alone(tmp_path):
+    small_pair(tmp_path / "raw")
+    shutil.copy(tmp_path / "raw" / "images" / "a.nii.gz", tmp_path / "secret.nii.gz")
+    (tmp_path / "raw" / "images" / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
+    shutil.copy(tmp_path / "secret.nii.gz", tmp_path / "raw" / "images" / "._a.nii.gz")
+    assert [c.name for c in plan_import(tmp_path / "raw").cases] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[{"name": "liver", "value": 2}]', ({"name": "liver", "value": 2},)),
+        ('{"0": "background", "1": "liver"}', ({"name": "liver", "value": 1},)),
+        ('{"categories": [{"name": "liver"}]}', ({"name": "liver"},)),
+    ],
+)
+def test_category_tables(tmp_path, text, expected):
+    (tmp_path / "c.json").write_text(text)
+    assert read_categories(tmp_path / "c.json") == expected
+
+
+def test_bad_options_are_refused(tmp_path):
+    (tmp_path / "c.json").write_text("7")
+    with pytest.raises(CategoryError, match="no category table"):
+        read_categories(tmp_path / "c.json")
+    with pytest.raises(CategoryError, match="positive integer of its own"):
+        ImportOptions(categories=({"name": "a", "value": 1}, {"name": "b", "value": 1}))
+    with pytest.raises(CategoryError, match="supercategory 'organ'"):
+        ImportOptions(categories=({"name": "a", "supercategory": "organ"},))
+    with pytest.raises(SourceError, match="orientation"):
+        ImportOptions(orientation="RAS")
+
+
+def test_native_orientation_keeps_the_order_of_the_file(tmp_path):
+    image = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
+    write_nifti(tmp_path / "raw" / "a.nii", image[::-1], GRID.flip(0))
+    native = import_tree(tmp_path / "raw", tmp_path / "n", options=ImportOptions(orientation="native"))
+    canonical = import_tree(tmp_path / "raw", tmp_path / "c")
+    np.testing.assert_array_equal(native["a"].images["image"], image[::-1])
+    np.testing.assert_array_equal(canonical["a"].images["image"], image)
+    assert canonical["a"].images["image"].attributes["reorientation"] == {
+        "order": [0, 1, 2],
+        "flips": [True, False, False],
+    }
+    assert native["a"].images["image"].grid.matches(GRID.flip(0))
+
+
+def test_a_second_import_into_the_same_bundle_at_once_is_refused(tmp_path):
+    import fcntl
+
+    small_pair(tmp_path / "raw")
+    (tmp_path / "b").mkdir()
+    with (tmp_path / "b" / ".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="another import"):
+            import_tree(tmp_path / "raw", tmp_path / "b")
+
+
+def test_a_crashing_worker_costs_only_its_own_case(tmp_path, monkeypatch):
+    (tmp_path / "crash_module.py").write_text(
+        "import os\ndef attempt(case):\n    if case.name == 'bad':\n        os._exit(139)\n    return case, case.name\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import crash_module
+
+    from ndvol.importing.plan import CasePlan
+    from ndvol.importing.run import _outcomes
+
+    cases = [CasePlan(name, ()) for name in ("a", "bad", "c", "d")]
+    outcomes = {case.name: outcome for case, outcome in _outcomes(cases, crash_module.attempt, 2)}
+    assert {n: o for n, o in outcomes.items() if n != "bad"} == {"a": "a", "c": "c", "d": "d"}
+    assert outcomes["bad"].code == "worker-died"
+
+
+WATCH = """
+import sys, time
+from pathlib import Path
+from ndvol.store import verify_file
+seen = 0
+while not Path(sys.argv[2]).exists():
+    for path in Path(sys.argv[1]).glob("volumes/*.h5"):
+        damage = verify_file(path)
+        assert not damage, (path, damage)
+        seen += 1
+print(seen)
+"""
+
+
+def kill_campaign(sources, options, reference, folder, times, seed):
+    """Import, killed at random moments until it runs through; a reader looks on all the while."""
+    rng = np.random.default_rng(seed)
+    bundle, stop = folder / "bundle", folder / "stop"
+    table = folder / "categories.json"
+    table.write_text(json.dumps(list(options.categories)))
+    command = [sys.executable, "-m", "ndvol", "import", str(sources), str(bundle), "-j", "2"]
+    command += ["--categories", str(table), "--modality", "CT"]
+    watcher = subprocess.Popen([sys.executable, "-c", WATCH, str(bundle), str(stop)], stdout=subprocess.PIPE)
+    kills = 0
+    while kills < times:
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(float(rng.uniform(0.8, 4.0)))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        kills += 1
+        if rng.random() < 0.3:
+            shutil.rmtree(bundle, ignore_errors=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    stop.touch()
+    output, _ = watcher.communicate(timeout=60)
+    assert watcher.returncode == 0, "a reader saw a file that was not whole"
+    assert done.returncode == 3, done.stderr  # the defective series is refused
+    assert digests(bundle) == digests(reference)
+    assert (bundle / "data.kwcoco.json").read_bytes() == (reference / "data.kwcoco.json").read_bytes()
+    assert not list(bundle.rglob("*.part"))
+    return int(output)
+
+
+def test_killed_and_run_again_makes_the_same_bytes(toy_sources, toy_options, toy_bundle, tmp_path):
+    kill_campaign(toy_sources, toy_options, toy_bundle, tmp_path, times=2, seed=0)
+
+
+@pytest.mark.slow
+def test_killed_forty_times_and_run_again_makes_the_same_bytes(toy_sources, toy_options, toy_bundle, tmp_path):
+    looks = kill_campaign(toy_sources, toy_options, toy_bundle, tmp_path, times=40, seed=1)
+    assert looks > 0
+
+
+def test_a_small_device_gives_a_clear_error_and_keeps_what_was_published(toy_sources, toy_options, tmp_path):
+    """A file system of 4 MiB, where this machine lets us mount one."""
+    target = tmp_path / "small"
+    target.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(target)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        table = tmp_path / "categories.json"
+        table.write_text(json.dumps(list(toy_options.categories)))
+        command = [sys.executable, "-m", "ndvol", "import", str(toy_sources), str(target / "bundle"), "-j", "2"]
+        done = subprocess.run([*command, "--categories", str(table)], capture_output=True, text=True, check=False)
+        assert done.returncode == 74, done.stderr
+        assert "no space left while writing" in done.stderr
+        assert "Traceback" not in done.stderr
+        published = list((target / "bundle" / "volumes").glob("*.h5"))
+        assert published
+        assert not any(verify_file(path) for path in published)
+        assert not list((target / "bundle" / "volumes").glob("*.part"))
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+
+
+def test_the_public_face_finds_everything():
+    assert ndvol.open is open_catalog
+    for name in ndvol.__all__:
+        if name != "torch":
+            assert getattr(ndvol, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        ndvol.nothing

@@ -1,0 +1,138 @@
+"""PatchDataset: tensors equal the sampler's arrays, whatever process makes them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install ndvol[torch]")
+
+sys.path.insert(0, str(Path(__file__).parent / "sampling"))
+
+from torch.utils.data import DataLoader, default_collate  # noqa: E402
+from toy import Toy, catalog_of, random_labels  # noqa: E402
+
+from ndvol.errors import SamplingError  # noqa: E402
+from ndvol.sampler import VolumeSampler  # noqa: E402
+from ndvol.sampling import Mix, Negative, Positive, Uniform  # noqa: E402
+from ndvol.torch import PatchDataset  # noqa: E402
+
+MIX = Mix({Positive("lesion"): 1, Negative(max_overlap=0.5): 1, Uniform(): 1})
+
+
+def toy(shape: tuple[int, ...], seed: int = 0, *, labelled: bool = True) -> Toy:
+    rng = np.random.default_rng(seed)
+    images = {"CT": rng.integers(-900, 900, shape).astype(np.int16), "PET": rng.random(shape).astype(np.float32)}
+    return Toy(images, {n: random_labels(rng, shape) for n in ("organs", "lesions")} if labelled else {})
+
+
+def dataset(length: int = 8, **options) -> PatchDataset:
+    catalog = catalog_of({"a": toy((6, 7, 8)), "b": toy((5, 9, 3), 1)})
+    return PatchDataset(VolumeSampler(catalog, (4, 4, 4), strategy=MIX, seed=5, length=length, **options))
+
+
+def assert_same(item, other):
+    assert item.keys() == other.keys()
+    for key, value in item.items():
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other[key].dtype
+            assert torch.equal(value, other[key]), key
+        else:
+            assert value == other[key], key
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (6, 7, 8)])
+def test_an_item_is_the_sample(shape):
+    n = len(shape)
+    sampler = VolumeSampler(catalog_of({"a": toy(shape)}), (4,) * n, strategy=MIX, length=12)
+    data = PatchDataset(sampler)
+    for i in range(len(data)):
+        item, sample = data[i], sampler[i]
+        images = np.stack([sample.images["CT"].astype(np.float32), sample.images["PET"]])
+        labels = np.stack([sample.labels["organs"], sample.labels["lesions"]])
+        assert item["image"].dtype == torch.float32
+        assert np.array_equal(item["image"].numpy(), images)
+        assert item["label"].dtype == torch.int64
+        assert np.array_equal(item["label"].numpy(), labels)
+        assert item["affine"].dtype == torch.float64
+        assert np.array_equal(item["affine"].numpy(), sample.grid.ras_affine)
+        assert item["affine"].shape == (n + 1, n + 1)
+        assert item["valid"].dtype == torch.int64
+        assert item["valid"].tolist() == [list(p) for p in zip(sample.valid.start, sample.valid.stop, strict=True)]
+        target = sample.target
+        assert (item["case"], item["role"], item["category"]) == ("a", target.role, target.category or "")
+        assert item["index"] == i
+    assert data[-1]["index"] == len(data) - 1
+    with pytest.raises(IndexError):
+        data[len(data)]
+
+
+def test_time_and_channels_become_channels():
+    rng = np.random.default_rng(0)
+    cine, still = rng.random((2, 3, 4, 5, 6)).astype(np.float32), rng.random((4, 5, 6)).astype(np.float32)
+    images = {"cine": cine, "still": still}
+    catalog = catalog_of({"a": Toy(images, {"organs": random_labels(rng, (2, 4, 5, 6))}, axes="tczyx")})
+    # The toy names axes from the right; a label over t but not c needs saying so.
+    sampler = VolumeSampler(catalog, (4, 5, 6), labels=())
+    item = PatchDataset(sampler)[0]
+    assert np.array_equal(item["image"].numpy(), np.concatenate([cine.reshape(6, 4, 5, 6), still[None]]))
+    assert item["valid"].shape == (5, 2)
+    assert item["affine"].shape == (4, 4)
+
+
+@pytest.mark.parametrize("stored", ["u1", "u2", "u4", "i2", "f4", "f8", "?"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int32])
+def test_every_type_converts(stored, dtype):
+    array = np.array([[0, 1], [1, 100]]).astype(stored)
+    data = PatchDataset(VolumeSampler(catalog_of({"a": Toy({"CT": array})}), (2, 2)), dtype=dtype)
+    assert data[0]["image"].dtype == dtype
+    assert data[0]["image"][0].double().tolist() == array.astype(float).tolist()
+    assert "label" not in data[0]
+
+
+def test_a_case_without_the_labels_is_refused_not_zeroed():
+    catalog = catalog_of({"a": toy((6, 6)), "b": toy((6, 6), 1, labelled=False)})
+    data = PatchDataset(VolumeSampler(catalog, (6, 6), length=20))
+    with pytest.raises(SamplingError, match=r"case 'b' has no label volume 'organs', 'lesions'.*labels=\(\)"):
+        [data[i] for i in range(20)]
+    unlabelled = PatchDataset(VolumeSampler(catalog, (6, 6), length=20, labels=()))
+    assert {unlabelled[i]["case"] for i in range(20)} == {"a", "b"}
+    labelled = Mix({Positive(): 1, Negative(max_overlap=1.0): 1})
+    restricted = PatchDataset(VolumeSampler(catalog, (6, 6), length=20, strategy=labelled))
+    assert {restricted[i]["case"] for i in range(20)} == {"a"}
+
+
+def test_items_collate():
+    data = dataset()
+    batch = next(iter(DataLoader(data, batch_size=4)))
+    assert_same(batch, default_collate([data[i] for i in range(4)]))
+    assert batch["image"].shape == (4, 2, 4, 4, 4)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_give_the_same_items(method):
+    """Persistent workers also follow set_epoch, though they hold copies of the sampler made before it."""
+    data = dataset()
+    loader = DataLoader(
+        data, batch_size=None, num_workers=2, multiprocessing_context=method, persistent_workers=True, shuffle=False
+    )
+    seen = []
+    for epoch in (0, 3):
+        data.set_epoch(epoch)
+        expected = [data[i] for i in range(len(data))]
+        for item, other in zip(loader, expected, strict=True):
+            assert_same(item, other)
+        seen.append([e["image"] for e in expected])
+    assert any(not torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_an_epoch_set_on_the_sampler_counts():
+    data = dataset()
+    first = data[0]["image"]
+    data.sampler.set_epoch(1)
+    assert not torch.equal(data[0]["image"], first)
+    data.set_epoch(0)
+    assert torch.equal(data[0]["image"], first)
