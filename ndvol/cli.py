@@ -250,8 +250,16 @@ def sample(
     if len(sizes) == 1:
         axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
         sizes *= max(axes, default=3)
-    options = {"category": category, "max_overlap": max_overlap, "seed": seed}
-    _sample_sheet(catalog, sizes, (positive, negative), output, as_json=as_json, **options)
+    _sample_sheet(
+        catalog,
+        sizes,
+        (positive, negative),
+        output,
+        category=category,
+        max_overlap=max_overlap,
+        seed=seed,
+        as_json=as_json,
+    )
 
 
 def _sample_sheet(
@@ -276,7 +284,7 @@ def _sample_sheet(
     loads = [(sampler.load_positive, i) for i in range(counts[0])]
     loads += [(sampler.load_negative, i) for i in range(counts[1])]
     samples = [load(i) for load, i in tqdm(loads, unit="window", disable=None)]
-    contact_sheet(samples, output, names=catalog.categories.names)
+    contact_sheet(samples, output, catalog)
     targets = [s.target for s in samples]
     if as_json:
         rows = [
@@ -357,13 +365,13 @@ def _show_verdicts(verdicts: Any, as_json: bool) -> None:
         click.echo(json.dumps([v.to_json() for v in verdicts], indent=1))
         return
     rows = [
-        {"source": v.source, "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
+        {"source": _middle(v.source), "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
         for v in verdicts
     ]
     click.echo(_table(rows))
     for v in verdicts:
         if v.message and v.status not in ("imported", "unchanged"):
-            click.echo(f"{v.source}: {v.status}: {v.message}")
+            click.echo(_printable(f"{v.source}: {v.status}: {v.message}"))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -374,6 +382,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join(lines)
+
+
+def _middle(text: str, length: int = 60) -> str:
+    """At most `length` characters: a long path without its middle."""
+    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-length // 2 :]}"
 
 
 def _printable(text: str) -> str:

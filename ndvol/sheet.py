@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ndvol.importing.preview import read_plane, to_grey
+from ndvol.catalog import Catalog
+from ndvol.importing.preview import grey_range, read_plane, to_grey
 from ndvol.sampler import Sample
 from ndvol.volumes import ArraySource, Volume
 
@@ -30,13 +31,13 @@ _OUTLINES = (
 _PAPER, _INK = (24, 26, 30), (225, 225, 225)
 
 
-def contact_sheet(samples: Sequence[Sample], path: str | Path, *, names: Sequence[str] = ()) -> Path:
+def contact_sheet(samples: Sequence[Sample], path: str | Path, catalog: Catalog) -> Path:
     """Write one PNG with a tile per sample: a plane of its first image with the outlines of its labels.
 
     Parameters
     ----------
     samples : shown in this order, row by row; a positive has a green frame, a negative a blue one.
-    names : category names; each keeps its outline colour over the whole sheet.
+    catalog : that they were drawn from; a category keeps its outline colour over the whole sheet.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def contact_sheet(samples: Sequence[Sample], path: str | Path, *, names: Sequenc
         y = k // columns * (cell + _CAPTION) + 24
         frame = _FRAMES[sample.target.role]
         draw.rectangle((x, y, x + TILE + 3, y + TILE + 3), outline=frame, width=2)
-        tile = Image.fromarray(draw_patch(sample, names))
+        tile = Image.fromarray(draw_patch(sample, catalog))
         sheet.paste(tile, (x + 2 + (TILE - tile.width) // 2, y + 2 + (TILE - tile.height) // 2))
         caption = f"{sample.target.category or sample.target.role}, {sample.target.case}"
         draw.text((x + 2, y + TILE + 4), _shorten(caption, font), frame, font)
@@ -63,12 +64,14 @@ def contact_sheet(samples: Sequence[Sample], path: str | Path, *, names: Sequenc
     return Path(path)
 
 
-def draw_patch(sample: Sample, names: Sequence[str] = ()) -> NDArray[np.uint8]:
+def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
     """One plane of a sample as an RGB picture of at most `TILE` pixels a side, outlines included."""
     name, patch = next(iter(sample.images.items()))
-    image = Volume(name, sample.grid, ArraySource(patch))
+    attributes = catalog[sample.target.case].images[name].attributes
+    image = Volume(name, sample.grid, ArraySource(patch), attributes)
     start = _plane_of_interest(sample)
-    grey = to_grey(read_plane(image, start))
+    plane = read_plane(image, start)
+    grey = to_grey(plane, grey_range(image, plane))
     zoom = max(1, TILE // max(grey.shape[:2]))
     step = -(-max(grey.shape[:2]) // TILE)
     picture = np.repeat(np.repeat(grey, zoom, 0), zoom, 1)[::step, ::step]
@@ -77,7 +80,7 @@ def draw_patch(sample: Sample, names: Sequence[str] = ()) -> NDArray[np.uint8]:
         plane = label[tuple(s if a not in "yx" else slice(None) for a, s in zip(sample.grid.axes, start, strict=True))]
         plane = np.repeat(np.repeat(plane, zoom, 0), zoom, 1)[::step, ::step]
         for value in (int(v) for v in np.unique(plane) if v):
-            colour = _colour(sample, label_name, value, names)
+            colour = _colour(sample, label_name, value, catalog.categories.names)
             picture[_outline(plane == value)] = colour
     return np.asarray(picture)
 

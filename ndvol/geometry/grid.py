@@ -57,7 +57,8 @@ class Grid:
         axes = "".join(self.axes)
         try:
             shape = tuple(as_int(n) for n in self.shape)
-            affine = np.array(self.affine, np.float64)
+            # Changes of frame make -0.0, whose bytes would tell equal grids apart.
+            affine = np.array(self.affine, np.float64) + 0.0
         except (TypeError, ValueError):
             raise GridError(
                 "the shape must be integers and the affine numbers", got=f"{self.shape!r}, {self.affine!r}"
@@ -78,7 +79,7 @@ class Grid:
             )
         if not np.isfinite(affine).all() or not np.array_equal(affine[-1], [0.0] * n + [1.0]):
             raise GridError("the affine must be finite and end in the row 0 … 0 1", got=affine.tolist())
-        if n and abs(np.linalg.det(_unit_columns(affine[:-1, :-1]))) < 1e-6:
+        if n and _is_singular(affine[:-1, :-1]):
             raise GridError("the affine is singular: two axes are parallel or one has no length", got=affine.tolist())
         if self.frame not in FRAMES or self.unit not in UNITS:
             raise GridError(
@@ -247,6 +248,12 @@ class Grid:
 
     def _key(self) -> tuple[Any, ...]:
         return self.axes, self.shape, self.affine.tobytes(), self.frame, self.unit
+
+
+def _is_singular(matrix: NDArray[np.float64]) -> bool:
+    # Entries near the ends of float64 over- or underflow on the way to a determinant of 0 or nan.
+    with np.errstate(all="ignore"):
+        return not abs(np.linalg.det(_unit_columns(matrix))) >= 1e-6
 
 
 def _unit_columns(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

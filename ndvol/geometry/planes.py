@@ -124,7 +124,7 @@ def _check_gaps(gaps: NDArray[np.float64], order: NDArray[np.intp]) -> None:
     if doubled.any():
         pairs = [(int(order[k]), int(order[k + 1])) for k in np.flatnonzero(doubled)]
         raise GeometryError(
-            f"{len(pairs)} pairs of slices lie at the same position",
+            f"{len(pairs)} {'pair of slices lies' if len(pairs) == 1 else 'pairs of slices lie'} at the same position",
             got=f"first pair: files {pairs[0][0]} and {pairs[0][1]}",
             hint="they belong to different volumes (echo, phase, time) or were exported twice",
             code="duplicate-slices",

@@ -109,13 +109,13 @@ def _write_case(
     with CaseWriter(path, case=plan.name, uuid=identity) as writer:
         for volume in plan.images:
             data, turn = _read(volume, options)
-            warnings[volume.series.source] = (*volume.series.warnings, *data.warnings)
+            warnings[volume.series.source] = tuple(dict.fromkeys((*volume.series.warnings, *data.warnings)))
             facts = {**data.attributes, "modality": data.modality or options.modality, "value_unit": data.value_unit}
             writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
             grid = data.grid
         for volume in plan.labels:
             data, turn = _read(volume, options, as_label=True)
-            warnings[volume.series.source] = (*volume.series.warnings, *data.warnings)
+            warnings[volume.series.source] = tuple(dict.fromkeys((*volume.series.warnings, *data.warnings)))
             _check_on_image(volume, data.grid, grid)
             names = name_values(volume.name, data, options)
             # The image's grid is the truth; the label's may differ from it by rounding.

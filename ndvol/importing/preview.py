@@ -14,7 +14,9 @@ from ndvol.store import open_case
 from ndvol.volumes import Volume
 
 PERCENTILES = (1.0, 99.0)
-"""Grey values between which the preview runs from black to white."""
+"""Grey values between which a picture runs from black to white …"""
+SOFT_TISSUE_HU = (-160.0, 240.0)
+"""… but for CT in Hounsfield units, where air would take the whole range: the usual soft-tissue window."""
 
 
 def write_preview(case_path: Path, png_path: Path) -> None:
@@ -23,7 +25,7 @@ def write_preview(case_path: Path, png_path: Path) -> None:
     image = next(iter(case.images.values()))
     plane = read_plane(image, _best_plane(image, list(case.labels.values())))
     part = png_path.with_name(png_path.name + ".part")
-    Image.fromarray(to_grey(plane)).save(part, format="PNG")
+    Image.fromarray(to_grey(plane, grey_range(image, plane))).save(part, format="PNG")
     part.replace(png_path)
 
 
@@ -36,14 +38,25 @@ def read_plane(volume: Volume, start: tuple[int, ...]) -> NDArray[Any]:
     return np.moveaxis(plane, 0, -1) if "c" in axes else plane
 
 
-def to_grey(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    """A plane of (y, x) or (y, x, c) as uint8, stretched between two percentiles; colour stays as it is."""
+def grey_range(volume: Volume, plane: NDArray[Any]) -> tuple[float, float]:
+    """The values of `plane`, from `volume`, to show as black and as white."""
+    finite = plane[np.isfinite(plane)]
+    if not finite.size:
+        return 0.0, 1.0
+    # Below -500 only Hounsfield units go; an importer that knows no unit still knows the modality.
+    if volume.attributes.get("modality") == "CT" and finite.min() < -500:
+        return SOFT_TISSUE_HU
+    low, high = np.percentile(finite, PERCENTILES)
+    return float(low), float(high)
+
+
+def to_grey(plane: NDArray[Any], shown: tuple[float, float]) -> NDArray[np.uint8]:
+    """A plane of (y, x) or (y, x, c) as uint8 between the two values `shown`; 8-bit colour stays as it is."""
     if plane.ndim == 3 and plane.shape[-1] == 3 and plane.dtype == np.uint8:
         return np.ascontiguousarray(plane)
     grey = plane.mean(-1) if plane.ndim == 3 else plane.astype(np.float64)
-    finite = grey[np.isfinite(grey)]
-    low, high = np.percentile(finite, PERCENTILES) if finite.size else (0.0, 1.0)
-    scaled = (np.nan_to_num(grey, nan=low) - low) / max(high - low, 1e-12)
+    low, high = shown
+    scaled = (np.nan_to_num(grey, nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-12)
     return np.asarray(np.clip(scaled * 255, 0, 255).astype(np.uint8))
 
 

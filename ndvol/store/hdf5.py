@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,15 @@ MAX_HANDLES = 64
 READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
 """What h5py raises on damaged bytes, depending on where they are."""
 
-_handles: OrderedDict[tuple[int, str], h5py.File] = OrderedDict()
+
+@dataclass(slots=True)
+class _Handle:
+    file: h5py.File
+    datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
+    """Data sets that were audited once; walking to one again would cost more than reading a small window."""
+
+
+_handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
 
 
 def open_file(path: str | Path) -> h5py.File:
@@ -43,16 +52,27 @@ def open_file(path: str | Path) -> h5py.File:
     Keyed by process id, so that a forked worker never uses its parent's handle. Published files never change,
     so no lock is taken (NFS and Lustre often have none to give).
     """
+    return _handle(path).file
+
+
+def open_dataset(path: str | Path, dataset: str) -> h5py.Dataset:
+    """A data set of the file that `open_file` keeps, audited once; see `get`."""
+    known = _handle(path)
+    if dataset not in known.datasets:
+        known.datasets[dataset] = get_dataset(known.file, dataset)
+    return known.datasets[dataset]
+
+
+def _handle(path: str | Path) -> _Handle:
     key = (os.getpid(), str(path))
     if key in _handles:
         _handles.move_to_end(key)
         return _handles[key]
-    file = open_once(path)
-    _handles[key] = file
+    _handles[key] = _Handle(open_once(path))
     mine = [k for k in _handles if k[0] == key[0]]
     if len(mine) > MAX_HANDLES:
-        _handles.pop(mine[0]).close()
-    return file
+        _handles.pop(mine[0]).file.close()
+    return _handles[key]
 
 
 def open_once(path: str | Path) -> h5py.File:
@@ -67,9 +87,9 @@ def open_once(path: str | Path) -> h5py.File:
 
 def forget(path: str | Path) -> None:
     """Close this process's kept handle of a file that is about to be replaced."""
-    file = _handles.pop((os.getpid(), str(path)), None)
-    if file is not None:
-        file.close()
+    handle = _handles.pop((os.getpid(), str(path)), None)
+    if handle is not None:
+        handle.file.close()
 
 
 def get(file: h5py.File, path: str) -> Any:

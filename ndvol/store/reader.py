@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Grid, Window
 from ndvol.label_index import LabelIndex
-from ndvol.store.hdf5 import READ_ERRORS, get, get_dataset, get_text, open_file
+from ndvol.store.hdf5 import READ_ERRORS, get, get_dataset, get_text, open_dataset, open_file
 from ndvol.store.verify import check_format
 from ndvol.volumes import Case, LabelVolume, Volume, valid_window
 
@@ -32,7 +32,7 @@ class Hdf5Source:
     def __init__(self, path: str | Path, datasets: tuple[str, ...]) -> None:
         self._path = str(path)
         self._datasets = datasets
-        first = get_dataset(open_file(self._path), datasets[0])
+        first = open_dataset(self._path, datasets[0])
         self.shape: tuple[int, ...] = first.shape
         self.dtype: np.dtype[Any] = first.dtype.newbyteorder("=")
         self._index: LabelIndex | None = None
@@ -49,13 +49,16 @@ class Hdf5Source:
     def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
         """See `PatchSource`; raises `DamageError` when the stored bytes fail their checksum."""
         path = self._datasets[level]
-        dataset = get_dataset(open_file(self._path), path)
+        dataset = open_dataset(self._path, path)
         clip = window.clip(dataset.shape)
         if clip.shape != window.shape:
             out[...] = fill_value
         if 0 not in clip.shape:
             try:
-                out[clip.placement] = dataset[clip.inside]
+                if out.flags.c_contiguous and out.dtype == self.dtype:
+                    dataset.read_direct(out, clip.inside, clip.placement)
+                else:
+                    out[clip.placement] = dataset[clip.inside]
             except READ_ERRORS as error:
                 raise DamageError(
                     f"cannot read {path!r} of {self._path} at {window.start} + {window.shape}",
@@ -72,7 +75,7 @@ class Hdf5Source:
         if self._index is None:
             file = open_file(self._path)
             group = self._datasets[0].rsplit("/", 1)[0]
-            chunk = get_dataset(file, self._datasets[0]).chunks
+            chunk = open_dataset(self._path, self._datasets[0]).chunks
             self._index = LabelIndex(self, chunk, _table(file, f"{group}/index/counts"))
         return self._index
 

@@ -310,7 +310,7 @@ from pathlib import Path
 from ndvol.store import verify_file
 seen = 0
 while not Path(sys.argv[2]).exists():
-    for path in Path(sys.argv[1]).glob("volumes/*.h5"):
+    for path in Path(sys.argv[1]).glob("bundle-*/volumes/*.h5"):
         damage = verify_file(path)
         assert not damage, (path, damage)
         seen += 1
@@ -319,31 +319,36 @@ print(seen)
 
 
 def kill_campaign(sources, options, reference, folder, times, seed):
-    """Import, killed at random moments until it runs through; a reader looks on all the while."""
+    """Imports killed at random moments, then run through; a reader looks on all the while."""
     rng = np.random.default_rng(seed)
-    bundle, stop = folder / "bundle", folder / "stop"
-    table = folder / "categories.json"
+    stop, table = folder / "stop", folder / "categories.json"
     table.write_text(json.dumps(list(options.categories)))
-    command = [sys.executable, "-m", "ndvol", "import", str(sources), str(bundle), "-j", "2"]
-    command += ["--categories", str(table), "--modality", "CT"]
-    watcher = subprocess.Popen([sys.executable, "-c", WATCH, str(bundle), str(stop)], stdout=subprocess.PIPE)
-    kills = 0
-    while kills < times:
-        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(float(rng.uniform(0.8, 4.0)))
+    expected = digests(reference)
+
+    def command(bundle):
+        start = [sys.executable, "-m", "ndvol", "import", str(sources), str(bundle), "-j", "2"]
+        return [*start, "--categories", str(table), "--modality", "CT"]
+
+    watcher = subprocess.Popen([sys.executable, "-c", WATCH, str(folder), str(stop)], stdout=subprocess.PIPE)
+    bundles = [folder / "bundle-0"]
+    for kill in range(times):
+        if kill and rng.random() < 0.3:
+            bundles.append(folder / f"bundle-{kill}")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        run = subprocess.Popen(command(bundles[-1]), start_new_session=True, **quiet)
+        time.sleep(float(rng.uniform(0.8, 3.5)))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        kills += 1
-        if rng.random() < 0.3:
-            shutil.rmtree(bundle, ignore_errors=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert all(expected[name] == data for name, data in digests(bundles[-1]).items())
+    for bundle in bundles:
+        done = subprocess.run(command(bundle), capture_output=True, text=True, check=False)
+        assert done.returncode == 3, done.stderr  # the defective series is refused
+        assert digests(bundle) == expected
+        assert (bundle / "data.kwcoco.json").read_bytes() == (reference / "data.kwcoco.json").read_bytes()
+        assert not list(bundle.rglob("*.part"))
     stop.touch()
     output, _ = watcher.communicate(timeout=60)
     assert watcher.returncode == 0, "a reader saw a file that was not whole"
-    assert done.returncode == 3, done.stderr  # the defective series is refused
-    assert digests(bundle) == digests(reference)
-    assert (bundle / "data.kwcoco.json").read_bytes() == (reference / "data.kwcoco.json").read_bytes()
-    assert not list(bundle.rglob("*.part"))
     return int(output)
 
 
