@@ -38,7 +38,7 @@ class VolumeSampler:
     ----------
     catalog : the cases; all need the same axes.
     window : lengths per axis in storage order, or for the spatial axes only: then t and c are taken whole.
-    strategy : how to draw; judges windows by all label volumes of a case, whatever `labels` says.
+    strategy : how to draw, `Uniform` by default; judges windows by all label volumes of a case, whatever `labels` says.
     seed : not negative. Any worker, rank, order or resumed run that agrees on it gets the same samples.
     images : names of the images to read, by default those of the first case; the first one's grid counts.
     labels : names of the label volumes to read, by default all that any case has.

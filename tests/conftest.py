@@ -11,7 +11,12 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 # Reproducible on every machine: no time limit per example, and the same examples in every run.
 settings.register_profile(
-    "ndvol", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "ndvol",
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ndvol")
 

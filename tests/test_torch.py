@@ -73,14 +73,19 @@ def test_an_item_is_the_sample(shape):
 def test_time_and_channels_become_channels():
     rng = np.random.default_rng(0)
     cine, still = rng.random((2, 3, 4, 5, 6)).astype(np.float32), rng.random((4, 5, 6)).astype(np.float32)
-    images = {"cine": cine, "still": still}
-    catalog = catalog_of({"a": Toy(images, {"organs": random_labels(rng, (2, 4, 5, 6))}, axes="tczyx")})
-    # The toy names axes from the right; a label over t but not c needs saying so.
-    sampler = VolumeSampler(catalog, (4, 5, 6), labels=())
+    sampler = VolumeSampler(catalog_of({"a": Toy({"cine": cine, "still": still}, axes="tczyx")}), (4, 5, 6))
     item = PatchDataset(sampler)[0]
     assert np.array_equal(item["image"].numpy(), np.concatenate([cine.reshape(6, 4, 5, 6), still[None]]))
     assert item["valid"].shape == (5, 2)
     assert item["affine"].shape == (4, 4)
+
+
+def test_labels_over_time_become_channels():
+    rng = np.random.default_rng(0)
+    moving, fixed = random_labels(rng, (2, 3, 4, 5)), random_labels(rng, (3, 4, 5))
+    cine = Toy({"cine": rng.random((2, 3, 4, 5))}, {"moving": moving, "fixed": fixed})
+    item = PatchDataset(VolumeSampler(catalog_of({"a": cine}), (3, 4, 5)))[0]
+    assert np.array_equal(item["label"].numpy(), np.concatenate([moving, fixed[None]]))
 
 
 @pytest.mark.parametrize("stored", ["u1", "u2", "u4", "i2", "f4", "f8", "?"])

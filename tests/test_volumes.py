@@ -190,9 +190,10 @@ def test_a_read_that_does_not_fit_is_refused(window: Window, options: dict[str, 
 )
 def test_a_fill_value_that_the_type_cannot_hold_is_refused(dtype: str, fill_value: float) -> None:
     volume = volume_of(numbered((4, 6)).astype(dtype))
-    with pytest.raises(WindowError, match=rf"^fill_value does not fit the type {np.dtype(dtype)}; got {fill_value}$"):
+    with pytest.raises(WindowError) as caught:
         # Refused also where nothing would be filled: whether a call is right does not hang on where it reads.
         volume.read(Window((0, 0), (1, 1)), fill_value=fill_value)
+    assert str(caught.value) == f"fill_value does not fit the type {np.dtype(dtype)}; got {fill_value}"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_the_type_of_out_decides_about_the_fill_value() -> None:
     volume = volume_of(np.zeros((2, 2), np.uint8))
     patch = volume.read(Window((-1, 0), (1, 2)), out=np.empty((1, 2), np.int16), fill_value=-1024)
     assert patch.tolist() == [[-1024, -1024]]
-    with pytest.raises(WindowError, match="^fill_value does not fit the type uint8; got -1024$"):
+    with pytest.raises(WindowError, match=r"^fill_value does not fit the type uint8; got -1024$"):
         volume.read(Window((0, 0), (1, 2)), fill_value=-1024)
 
 

@@ -25,7 +25,8 @@ class DicomReader:
 
     One volume is made of the files that share study, series, frame of reference, SOP class, size, samples per
     pixel and orientation; its planes are ordered by ImagePositionPatient along their normal. What cannot be
-    proved to be one regular volume is refused in `scan`, before a pixel is decoded.
+    proved to be one regular volume is refused in `scan`, from headers alone; only files that share a
+    SOPInstanceUID are decoded there, to tell copies from conflicts.
     """
 
     name = "dicom"

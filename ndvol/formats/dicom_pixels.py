@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ndvol.formats.faults import reason
 _END_MARKED = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 _END_MARKER = b"\xff\xd9"
 """EOI of JPEG and JPEG-LS, EOC of JPEG 2000; decoders fill with grey what follows a cut."""
+_SIZ = b"\xff\x4f\xff\x51"
+"""Start of a JPEG 2000 codestream and its size marker."""
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
@@ -77,6 +80,20 @@ def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
             hint="copy the file again",
             code="truncated",
         )
+    if header.syntax in JPEG2000TransferSyntaxes:
+        _check_codestream(data, header)
+
+
+def _check_codestream(data: bytes, header: Header) -> None:
+    """The size in a JPEG 2000 codestream (ISO 15444-1 A.5.1, SIZ) must be the header's.
+
+    A damaged one keeps the decoder busy for minutes with tiles that are not there.
+    """
+    start = data.find(_SIZ)
+    found = struct.unpack_from(">IIII", data, start + 8) if 0 <= start <= len(data) - 24 else (0, 0, 0, 0)
+    size = (found[1] - found[3], found[0] - found[2])
+    if size != (header.integer("Rows"), header.integer("Columns")):
+        raise ValueError(f"the JPEG 2000 codestream has {size[0]} rows and {size[1]} columns")
 
 
 def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:

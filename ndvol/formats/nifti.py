@@ -30,6 +30,9 @@ DEFLATE_RATIO = 1100
 _SUFFIXES = (".nii.gz", ".nii")
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
+# nibabel repairs small faults of a header and reports them on stderr.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
 
 @dataclass(frozen=True, slots=True)
 class _Head:
@@ -154,8 +157,6 @@ def _series(head: _Head) -> Series:
 def _read_head(root: Path, path: str) -> _Head:
     """The header, with everything that can be refused without the voxels refused."""
     try:
-        # nibabel repairs small faults of a header and reports them through its logger.
-        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
         image = nib.load(root / path, mmap=False)
         if not isinstance(image, nib.Nifti1Pair):
             raise SourceError(f"{path} is not NIfTI", got=type(image).__name__, code="unreadable")

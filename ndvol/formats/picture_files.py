@@ -65,6 +65,10 @@ def read_picture_header(root: Path, path: str) -> Picture:
         with _opened(root / path) as image:
             width, height = image.size
             bits, colour, alpha = _layout(root / path, image)
+            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+                raise SourceError(
+                    f"{path} is animated; not supported", hint="save its frames as files", code="animated"
+                )
             orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except NdvolError:
         raise
@@ -112,9 +116,7 @@ def _samples(root: Path, picture: Picture, indices: bool) -> NDArray[Any]:
         if picture.colour == "rgb" or picture.colour == "palette":
             array = np.array(upright.convert("RGBA" if picture.alpha else "RGB"))
             return _opaque(array, picture)
-        if picture.alpha:
-            return _opaque(np.array(upright.convert("LA")), picture)[..., 0]
-        array = np.array(upright)
+        array = _opaque(np.array(upright.convert("LA")), picture)[..., 0] if picture.alpha else np.array(upright)
     if picture.bits < 8 and array.dtype != bool:
         # Pillow spreads 2- and 4-bit samples over 0 … 255.
         array = array // (255 // (2**picture.bits - 1))

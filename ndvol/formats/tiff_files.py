@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import SimpleITK
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats.faults import reason
@@ -33,8 +35,35 @@ _UM_PER_UNIT = {
     "m": 1e6,
 }
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-logging.getLogger("tifffile").propagate = False
+
+class _Complaints(logging.Handler):
+    """Collects the errors that tifffile logs instead of raising them, such as a cut chain of pages.
+
+    Without it a truncated file would be read as a shorter volume.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == get_ident():
+            self.texts.append(record.getMessage())
+
+
+@contextmanager
+def _opened(root: Path, path: str) -> Iterator[tifffile.TiffFile]:
+    """The open file; raises on leaving when tifffile complained."""
+    logger, complaints = logging.getLogger("tifffile"), _Complaints()
+    logger.addHandler(complaints)
+    try:
+        with tifffile.TiffFile(root / path) as file:
+            yield file
+            len(file.pages)  # walks the whole chain
+    finally:
+        logger.removeHandler(complaints)
+    if complaints.texts:
+        raise ValueError(complaints.texts[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +106,31 @@ class Tiff:
 def read_tiff_header(root: Path, path: str) -> Tiff:
     """The header of one TIFF; raises `SourceError` for what cannot be read without doubt."""
     try:
-        with tifffile.TiffFile(root / path) as file:
-            return _header(path, file, (root / path).stat().st_size)
+        with _opened(root, path) as file:
+            header = _header(path, file, (root / path).stat().st_size)
     except NdvolError:
         raise
     except Exception as error:  # tifffile raises whatever the bytes provoke
         raise _unreadable(root, path, error) from error
+    return header
 
 
 def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any]:
     """The samples in the order of ``header.axes``; a palette's colours lie on a last axis unless `indices`."""
     try:
-        with tifffile.TiffFile(root / header.path) as file:
+        with _opened(root, header.path) as file:
             series = file.series[0]
             try:
                 array = series.asarray()
             except ValueError:
                 # tifffile leaves LZW and JPEG to a package that ndvol does not need otherwise.
-                array = _by_itk(root, header)
+                array = _by_pillow(root, header, [page.index for page in series.pages])
+            array = np.asarray(array).reshape(header.shape).astype(header.dtype, copy=False)
             colours = series.keyframe.colormap
     except NdvolError:
         raise
     except Exception as error:  # decoders raise whatever the bytes provoke
         raise _unreadable(root, header.path, error) from error
-    array = np.asarray(array).reshape(header.shape).astype(header.dtype, copy=False)
     if header.photometric == "PALETTE" and not indices:
         return np.moveaxis(_palette(colours)[:, array], 0, -1)
     return _without_alpha(array, header) if header.alpha else array
@@ -172,19 +202,25 @@ def _ome_spacing(file: tifffile.TiffFile) -> dict[str, float]:
     return found
 
 
-def _by_itk(root: Path, header: Tiff) -> NDArray[Any]:
-    if header.photometric not in ("MINISBLACK", "RGB"):
+def _by_pillow(root: Path, header: Tiff, pages: Sequence[int]) -> NDArray[Any]:
+    """The pages decoded by Pillow's libtiff, which raises on damage where ITK's fills with zeros."""
+    if header.photometric == "MINISWHITE":
         raise SourceError(
-            f"{header.path} combines compression with {header.photometric}; not supported yet",
+            f"{header.path} combines compression with MINISWHITE; not supported yet",
             hint="save it without compression",
             code="compression",
         )
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(root / header.path))
-    array = SimpleITK.GetArrayFromImage(reader.Execute())
-    if array.dtype != header.dtype or array.size != np.prod(header.shape):
-        raise ValueError(f"decoded to {array.dtype} {array.shape}, expected {header.describe()}")
-    return np.asarray(array)
+    planes = []
+    with Image.open(root / header.path, formats=("TIFF",)) as image:
+        for page in pages:
+            image.seek(page)
+            planes.append(np.array(image))
+    array = np.stack(planes)
+    if array.dtype.itemsize < header.dtype.itemsize:
+        raise ValueError(f"decoded to {array.dtype}, the header says {header.dtype}")  # 16-bit colours, narrowed
+    if not np.array_equal(array, array.astype(header.dtype)):
+        raise ValueError(f"decoded to values that {header.dtype} does not hold")
+    return array
 
 
 def _palette(colours: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ndvol.geometry import Window
 
 SLAB_VOXELS = 2**24
-"""Box sums are made in slabs of about this many voxels: 64 MiB of uint32, whatever the volume's size."""
+"""Labels are read and summed in slabs of about this many voxels: 64 MiB of uint32."""
 
 
 def box_sums(mask: NDArray[np.bool_], window: Sequence[int]) -> NDArray[Any]:
@@ -22,12 +23,13 @@ def box_sums(mask: NDArray[np.bool_], window: Sequence[int]) -> NDArray[Any]:
     [[1, 2]]
     """
     # Running sums may wrap around, yet their differences are box sums, which fit.
-    sums = mask.astype(np.uint32 if prod(window) < 2**32 else np.uint64)
+    sums = mask.astype(_unsigned(window))
     for axis, w in enumerate(window):
-        running = np.moveaxis(np.cumsum(sums, axis, dtype=sums.dtype), axis, 0)
-        boxes = running[w - 1 :].copy()
-        boxes[1:] -= running[:-w]
-        sums = np.moveaxis(boxes, 0, axis)
+        if w > 1:
+            before = (slice(None),) * axis
+            running = np.cumsum(sums, axis, dtype=sums.dtype)
+            sums = running[(*before, slice(w - 1, None))].copy()
+            sums[(*before, slice(1, None))] -= running[(*before, slice(None, -w))]
     return sums
 
 
@@ -63,7 +65,7 @@ class Admissible:
         self._repeats = [max(0, -room) + 1 for room in rooms]
         self.fewest = prod(window)
         starts, stops = [], []
-        for first, sums in _slabs(shape, [min(n, w) for n, w in zip(shape, window, strict=True)], mask):
+        for first, sums in _planes(shape, [min(n, w) for n, w in zip(shape, window, strict=True)], mask):
             self.fewest = min(self.fewest, int(sums.min()))
             edges = np.diff(sums.ravel() <= limit, prepend=False, append=False)
             at = np.flatnonzero(edges) + first * prod(self._lengths[1:])
@@ -96,13 +98,30 @@ class Admissible:
         return position < int(self._starts[run]) + length
 
 
-def _slabs(
+def _planes(
     shape: Sequence[int], window: Sequence[int], mask: Callable[[Window], NDArray[np.bool_]]
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """First start on axis 0 and box sums of each slab; together they are the box sums of the volume."""
-    count = shape[0] - window[0] + 1
-    step = max(1, SLAB_VOXELS // prod(shape[1:]) - window[0])
-    for first in range(0, count, step):
-        depth = min(step, count - first) + window[0] - 1
-        slab = Window((first, *(0 for _ in shape[1:])), (depth, *shape[1:]))
-        yield first, box_sums(mask(slab), window)
+    """Starts on axis 0 with the box sums there, in order; together they are the box sums of the volume.
+
+    Holds a window's depth of planes, whatever the depth of the volume, and reads each voxel once.
+    """
+    if len(shape) == 1:
+        yield 0, box_sums(mask(Window.full(shape)), window)
+        return
+    # The box sums within each plane are added up along axis 0; as there, wrapping around does no harm.
+    held: deque[NDArray[Any]] = deque()
+    total = np.zeros([n - w + 1 for n, w in zip(shape[1:], window[1:], strict=True)], _unsigned(window))
+    depth = max(1, SLAB_VOXELS // prod(shape[1:]))
+    for first in range(0, shape[0], depth):
+        slab = Window((first, *(0 for _ in shape[1:])), (min(depth, shape[0] - first), *shape[1:]))
+        for position, plane in enumerate(box_sums(mask(slab), (1, *window[1:])), first + 1 - window[0]):
+            held.append(plane)
+            total += plane
+            if position >= 0:
+                yield position, total
+                total -= held.popleft()
+
+
+def _unsigned(window: Sequence[int]) -> type[np.unsignedinteger[Any]]:
+    """The smallest type that counts the voxels of a window."""
+    return np.uint32 if prod(window) < 2**32 else np.uint64

@@ -66,7 +66,7 @@ def window_lengths(window: Sequence[int], axes: str, shapes: Mapping[str, tuple[
     try:
         given = [as_int(n) for n in window]
     except TypeError:
-        raise WindowError("window lengths must be integers", got=repr(window)) from None
+        raise WindowError("a window needs a sequence of integer lengths", got=repr(window)) from None
     if len(given) not in (len(axes), len(spatial)) or min(given, default=0) < 1:
         raise WindowError(
             "a window needs one positive length per axis",

@@ -322,6 +322,17 @@ def test_cut_compressed_pixels_are_refused(tmp_path, oblique, scan, syntax, shar
     assert "IM0001.dcm" in str(caught.value)
 
 
+def test_a_codestream_of_another_size_is_refused_before_decoding(tmp_path, ct, scan):
+    for file in ct:
+        compress(file, JPEG2000Lossless)
+    dataset = pydicom.dcmread(ct[0])
+    at = dataset.PixelData.index(b"\xff\x4f\xff\x51") + 8
+    dataset.PixelData = dataset.PixelData[: at + 4] + b"\x00\xa9\x00\x00" + dataset.PixelData[at + 8 :]
+    dataset.save_as(ct[0])
+    with pytest.raises(SourceError, match="11075584 rows and 4 columns"):
+        READER.read(tmp_path, scan(READER, tmp_path).series[0])
+
+
 def test_truncated_native_pixels_are_refused(tmp_path, ct, scan):
     ct[3].write_bytes(ct[3].read_bytes()[:-6])
     series = scan(READER, tmp_path).series[0]

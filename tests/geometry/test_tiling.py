@@ -90,7 +90,7 @@ def test_start_range_holds_the_starts_that_stay_inside_or_cover(length: int, win
     good = [
         a
         for a in range(-30, 30)
-        if (0 <= a and a + window <= length) or (window >= length and a <= 0 and a + window >= length)
+        if (a >= 0 and a + window <= length) or (window >= length and a <= 0 and a + window >= length)
     ]
     (low,), (high,) = start_range((length,), (window,))
     assert list(range(low, high)) == good

@@ -80,8 +80,8 @@ def objects_of(shape: tuple[int, ...], labels: Mapping[str, np.ndarray]) -> Obje
         extra = len(shape) - array.ndim
         for value in np.unique(array[array != 0]).tolist():
             at = np.argwhere(array == value)
-            start = [0] * extra + at.min(0).tolist()
-            stop = list(shape[:extra]) + (at.max(0) + 1).tolist()
+            start = [*[0] * extra, *at.min(0).tolist()][-len(shape) :]
+            stop = [*shape[: max(0, extra)], *(at.max(0) + 1).tolist()][-len(shape) :]
             rows.append([TREE.index(VALUES[value]), number, value, len(at), *start, *stop])
     n = len(shape)
     table = np.array(rows, np.int64).reshape(-1, 4 + 2 * n)
