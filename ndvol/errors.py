@@ -161,6 +161,12 @@ class SamplingError(NdvolError, LookupError):
     code = "sampling"
 
 
+class OptionError(NdvolError, ValueError):
+    """An argument that makes no sense by itself: a negative weight, an unknown choice."""
+
+    code = "option"
+
+
 class ImportFailedError(NdvolError, RuntimeError):
     """Nothing at all could be imported; `verdicts` holds the reason for every source."""
 

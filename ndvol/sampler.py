@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ndvol.catalog import CaseRecord, Catalog, Objects
-from ndvol.errors import SamplingError, UnknownNameError
+from ndvol.errors import OptionError, SamplingError, UnknownNameError
 from ndvol.geometry import Window
 from ndvol.sampling import BoundStrategy, Cohort, Negative, Positive, Rows, Strategy, Target, Uniform, VoxelIndex
 from ndvol.sampling.aligned import AlignedCase, align, fits, missing_image
@@ -51,6 +51,7 @@ class VolumeSampler:
     WindowError : for lengths that are not positive integers, one per axis.
     UnknownNameError : when a case lacks an image, or no case has a label volume that `labels` names.
     SamplingError : when the cases differ in axes, or the strategy cannot be satisfied.
+    OptionError : for a seed, length or choice of volumes that makes no sense.
 
     Attributes
     ----------
@@ -107,7 +108,7 @@ class VolumeSampler:
         end = self._bound.length
         self._length = whole_number("length", (end or tiles) if length is None else length, least=1)
         if end is not None and self._length > end:
-            raise SamplingError("the strategy has fewer windows than the length asks for", got=length, expected=end)
+            raise OptionError("the strategy has fewer windows than the length asks for", got=length, expected=end)
 
     def __len__(self) -> int:
         return self._length
@@ -239,7 +240,7 @@ def _image_names(records: Sequence[CaseRecord], images: Sequence[str] | None) ->
     """The images to read, of which every case has all."""
     names = chosen_names("images", images) if images is not None else _images_of(records[0])
     if not names:
-        raise SamplingError("a sampler needs at least one image", got="images=()")
+        raise OptionError("a sampler needs at least one image", got="images=()")
     for record in records:
         missing = [name for name in names if name not in _images_of(record)]
         if missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ndvol.catalog import Catalog
-from ndvol.importing.preview import grey_range, read_plane, to_grey
+from ndvol.importing.preview import grey_range, to_grey
 from ndvol.sampler import Sample
-from ndvol.volumes import ArraySource, Volume
 
 TILE = 120
 """Pixels of a patch's longer side on the sheet."""
@@ -67,22 +66,29 @@ def contact_sheet(samples: Sequence[Sample], path: str | Path, catalog: Catalog)
 def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
     """One plane of a sample as an RGB picture of at most `TILE` pixels a side, outlines included."""
     name, patch = next(iter(sample.images.items()))
-    attributes = catalog[sample.target.case].images[name].attributes
-    image = Volume(name, sample.grid, ArraySource(patch), attributes)
-    start = _plane_of_interest(sample)
-    plane = read_plane(image, start)
-    grey = to_grey(plane, grey_range(image, plane))
-    zoom = max(1, TILE // max(grey.shape[:2]))
-    step = -(-max(grey.shape[:2]) // TILE)
-    picture = np.repeat(np.repeat(grey, zoom, 0), zoom, 1)[::step, ::step]
+    volume = catalog[sample.target.case].images[name]
+    start = dict(zip(sample.grid.axes, _plane_of_interest(sample), strict=True))
+    plane = _plane(patch, volume.axes, start)
+    picture = _fit(to_grey(plane, grey_range(volume, plane)))
     picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture.copy()
     for label_name, label in sample.labels.items():
-        plane = label[tuple(s if a not in "yx" else slice(None) for a, s in zip(sample.grid.axes, start, strict=True))]
-        plane = np.repeat(np.repeat(plane, zoom, 0), zoom, 1)[::step, ::step]
-        for value in (int(v) for v in np.unique(plane) if v):
-            colour = _colour(sample, label_name, value, catalog.categories.names)
-            picture[_outline(plane == value)] = colour
+        axes = catalog[sample.target.case].labels[label_name].axes
+        values = _fit(_plane(label, axes, start))
+        for value in (int(v) for v in np.unique(values) if v):
+            picture[_outline(values == value)] = _colour(sample, label_name, value, catalog.categories.names)
     return np.asarray(picture)
+
+
+def _plane(patch: NDArray[Any], axes: str, start: Mapping[str, int]) -> NDArray[Any]:
+    """The y-x plane of a patch at `start`, with c last where the patch has one."""
+    plane = patch[tuple(slice(None) if a in "cyx" else start[a] for a in axes)]
+    return np.moveaxis(plane, 0, -1) if "c" in axes else plane
+
+
+def _fit(plane: NDArray[Any]) -> NDArray[Any]:
+    """`plane` enlarged or thinned by a whole number, so that its longer side comes close to `TILE`."""
+    zoom, step = max(1, TILE // max(plane.shape[:2])), -(-max(plane.shape[:2]) // TILE)
+    return plane.repeat(zoom, 0).repeat(zoom, 1)[::step, ::step]
 
 
 def _plane_of_interest(sample: Sample) -> tuple[int, ...]:

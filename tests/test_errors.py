@@ -24,6 +24,7 @@ BUILTINS = {
     errors.StorageFullError: OSError,
     errors.CatalogError: ValueError,
     errors.SamplingError: LookupError,
+    errors.OptionError: ValueError,
     errors.ImportFailedError: RuntimeError,
 }
 CLASSES = sorted(BUILTINS, key=lambda c: c.__name__)

@@ -18,7 +18,7 @@ from toy import VALUES, Toy, catalog_of, objects_of, random_labels, values_of
 
 from ndvol.catalog import Catalog
 from ndvol.categories import CategoryTree
-from ndvol.errors import SamplingError, UnknownNameError, WindowError
+from ndvol.errors import OptionError, SamplingError, UnknownNameError, WindowError
 from ndvol.geometry import Window
 from ndvol.sampler import OPEN_CASES, VolumeSampler
 from ndvol.sampling import Mix, Negative, Positive, Sliding, Target, Uniform
@@ -304,7 +304,7 @@ class TestOptions:
         ],
     )
     def test_wrong_options_are_refused(self, options, message):
-        with pytest.raises(SamplingError, match=message):
+        with pytest.raises(OptionError, match=message):
             VolumeSampler(pair(), (3, 3), **options)
 
     def test_names_that_are_not_there_are_refused(self):
@@ -331,5 +331,5 @@ class TestOptions:
             sampler[0]
         with pytest.raises(SamplingError, match="in the indices of level 0; got level 1"):
             sampler.load_sample(Target("a", Window((0, 0), (3, 3)), level=1))
-        with pytest.raises(SamplingError, match="epoch must be a whole number"):
+        with pytest.raises(OptionError, match="epoch must be a whole number"):
             sampler.set_epoch(-1)

@@ -49,7 +49,7 @@ class CaseRecord:
     name : unique in the catalogue.
     path : the HDF5 file, or the picture of a plain kwcoco image.
     axes, shape, spacing, unit : of the first image, storage order.
-    images, labels : names of the volumes; empty for a picture, which is read as the image ``image``.
+    images, labels : names of the volumes; ``image`` and ``boxes`` for a picture.
     sha256 : of the HDF5 file; empty for a picture.
     attributes : the image's ``ndvol`` key as it stands in the kwcoco file.
     """

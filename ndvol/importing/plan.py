@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ndvol.categories import CategoryTree
-from ndvol.errors import CategoryError, SourceError
+from ndvol.errors import CategoryError, OptionError, SourceError
 from ndvol.formats import Series, readers
 from ndvol.verdict import Verdict
 
@@ -48,7 +48,7 @@ class ImportOptions:
         choices = (("orientation", ("canonical", "native")), ("objects", ("component", "category")))
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
-                raise SourceError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")
+                raise OptionError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")
         CategoryTree.from_coco(self.categories)
         values = [row["value"] for row in self.categories if row.get("value") is not None]
         if len(set(values)) != len(values) or not all(isinstance(v, int) and v > 0 for v in values):

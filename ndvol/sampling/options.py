@@ -7,7 +7,7 @@ from math import isfinite
 from operator import index as as_int
 from typing import TypeAlias
 
-from ndvol.errors import SamplingError, WindowError
+from ndvol.errors import OptionError, SamplingError, WindowError
 from ndvol.geometry.grid import SPATIAL_AXES
 
 Categories: TypeAlias = str | Sequence[str] | Mapping[str, float] | None
@@ -24,7 +24,7 @@ def check_share(name: str, value: float, *, closed: bool = True) -> None:
 def check_weights(what: str, weights: Sequence[float]) -> None:
     """Raise unless there is a weight and all are positive and finite."""
     if not weights or not all(isfinite(w) and w > 0 for w in weights):
-        raise SamplingError(f"{what} needs positive, finite weights", got=list(weights), code="bad-weights")
+        raise OptionError(f"{what} needs positive, finite weights", got=list(weights), code="bad-weights")
 
 
 def weighted_names(categories: Categories | Weighted) -> Weighted | None:
@@ -43,7 +43,7 @@ def weighted_names(categories: Categories | Weighted) -> Weighted | None:
     names = [name for name, _ in pairs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SamplingError("a category is named twice", got=twice, hint="give it one weight: {name: weight}")
+        raise OptionError("a category is named twice", got=twice, hint="give it one weight: {name: weight}")
     return tuple((name, float(weight)) for name, weight in pairs)
 
 
@@ -94,7 +94,7 @@ def chosen_names(what: str, names: Sequence[str]) -> tuple[str, ...]:
     # A string is a sequence too: of its letters.
     chosen = (names,) if isinstance(names, str) else tuple(names)
     if len(set(chosen)) < len(chosen):
-        raise SamplingError(f"{what} names a volume twice", got=chosen)
+        raise OptionError(f"{what} names a volume twice", got=chosen)
     return chosen
 
 
@@ -105,5 +105,5 @@ def whole_number(name: str, value: int, *, least: int = 0) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise SamplingError(f"{name} must be a whole number", got=repr(value), expected=f"{least} or more")
+        raise OptionError(f"{name} must be a whole number", got=repr(value), expected=f"{least} or more")
     return number

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ndvol.errors import SamplingError
+from ndvol.errors import OptionError
 from ndvol.geometry import SlidingWindows, Window
 from ndvol.sampling.cohort import Cohort
 from ndvol.sampling.options import check_share, check_weights
@@ -146,7 +146,7 @@ class _BoundMix:
         self._cumulative = np.cumsum([weight for _, weight in mix])
         for (strategy, _), part in zip(mix, self._parts, strict=True):
             if part.length is not None:
-                raise SamplingError(
+                raise OptionError(
                     "a strategy that ends cannot be mixed: its windows would be skipped and repeated",
                     got=strategy,
                     hint="sample it on its own",

@@ -139,7 +139,7 @@ def test_doubled_slices_are_named_by_their_files(scan: Scan, data: st.DataObject
     doubled = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
     files = np.array(data.draw(st.permutations([*range(n), *doubled])))
     with pytest.raises(
-        GeometryError, match=rf"^{len(doubled)} pairs of slices lie at the same position; got"
+        GeometryError, match=rf"^{len(doubled)} pairs? of slices lies? at the same position; got"
     ) as caught:
         stack(scan, scan.positions[files])
     assert caught.value.code == "duplicate-slices"
@@ -203,7 +203,7 @@ def test_two_planes_make_a_volume() -> None:
 
 def test_two_planes_at_one_position_are_duplicates() -> None:
     with pytest.raises(
-        GeometryError, match=r"^1 pairs of slices lie at the same position; got .* files 0 and 1; "
+        GeometryError, match=r"^1 pair of slices lies at the same position; got .* files 0 and 1; "
     ) as e:
         stack_planes([[0, 0, 3], [0, 0, 3]], AXIAL, (1, 1))
     assert (e.value.code, e.value.pairs) == ("duplicate-slices", [(0, 1)])

@@ -17,7 +17,7 @@ import pytest
 
 import ndvol
 from ndvol.demo import CATEGORIES, make_toy, write_toy_sources
-from ndvol.errors import CategoryError, ImportFailedError, SourceError, StoreError
+from ndvol.errors import CategoryError, ImportFailedError, OptionError, SourceError, StoreError
 from ndvol.formats.writing import write_nifti
 from ndvol.geometry import Grid
 from ndvol.importing import ImportOptions, import_tree, plan_import, read_categories
@@ -259,7 +259,7 @@ def test_bad_options_are_refused(tmp_path):
         ImportOptions(categories=({"name": "a", "value": 1}, {"name": "b", "value": 1}))
     with pytest.raises(CategoryError, match="supercategory 'organ'"):
         ImportOptions(categories=({"name": "a", "supercategory": "organ"},))
-    with pytest.raises(SourceError, match="orientation"):
+    with pytest.raises(OptionError, match="orientation"):
         ImportOptions(orientation="RAS")
 
 

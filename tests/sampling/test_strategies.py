@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from toy import TREE, all_windows, cohort_of, marked_inside, random_labels, values_of
 
-from ndvol.errors import SamplingError, UnknownNameError, WindowError
+from ndvol.errors import OptionError, SamplingError, UnknownNameError, WindowError
 from ndvol.geometry import SlidingWindows, Window, start_range
 from ndvol.sampling import Mix, Negative, Positive, Sliding, Target, Uniform
 
@@ -270,7 +270,7 @@ class TestMix:
         assert_uniform(roles, {"positive": 1, "negative": 2, "any": 1})
 
     def test_a_strategy_that_ends_is_refused(self):
-        with pytest.raises(SamplingError, match="cannot be mixed"):
+        with pytest.raises(OptionError, match="cannot be mixed"):
             Mix({Sliding(): 1, Uniform(): 1}).bind(cohort_of([[]], [(4,)]), (2,))
 
 
@@ -301,12 +301,12 @@ def test_configurations_hash_compare_and_pickle(strategy):
         (lambda: Positive(jitter=float("nan")), WindowError, "jitter is out of range"),
         (lambda: Negative(max_overlap=-0.1), WindowError, "max_overlap is out of range"),
         (lambda: Sliding(1.0), WindowError, "overlap is out of range"),
-        (lambda: Positive({"cyst": 0}), SamplingError, "positive, finite weights"),
-        (lambda: Positive([]), SamplingError, "positive, finite weights"),
-        (lambda: Positive(["cyst", "cyst"]), SamplingError, "named twice; got \\['cyst'\\]"),
-        (lambda: Negative([]), SamplingError, "choice of categories"),
-        (lambda: Mix({}), SamplingError, "a mix needs positive, finite weights"),
-        (lambda: Mix({Uniform(): float("inf")}), SamplingError, "a mix needs positive, finite weights"),
+        (lambda: Positive({"cyst": 0}), OptionError, "positive, finite weights"),
+        (lambda: Positive([]), OptionError, "positive, finite weights"),
+        (lambda: Positive(["cyst", "cyst"]), OptionError, "named twice; got \\['cyst'\\]"),
+        (lambda: Negative([]), OptionError, "choice of categories"),
+        (lambda: Mix({}), OptionError, "a mix needs positive, finite weights"),
+        (lambda: Mix({Uniform(): float("inf")}), OptionError, "a mix needs positive, finite weights"),
     ],
 )
 def test_impossible_configurations_are_refused(make, error, message):
