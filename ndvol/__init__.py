@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol import demo, errors, geometry, torch
@@ -64,6 +64,7 @@ __all__ = [
     "Volume",
     "VolumeSampler",
     "Window",
+    "__version__",
     "demo",
     "errors",
     "geometry",

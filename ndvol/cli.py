@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol import __version__
 from ndvol.errors import NdvolError, StorageFullError
+from ndvol.tables import indented, middle, printable, table, times
+from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
@@ -68,8 +69,8 @@ def import_command(
     """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
-    table = read_categories(categories) if categories else ()
-    plan = plan_import(source, ImportOptions(categories=table, **options))
+    named = read_categories(categories) if categories else ()
+    plan = plan_import(source, ImportOptions(categories=named, **options))
     if dry_run:
         _show_plan(plan, as_json)
         return
@@ -133,7 +134,7 @@ or in Python:
 def ls_command(bundle: Path, as_json: bool) -> None:
     """List the cases of a BUNDLE (a folder or a kwcoco file)."""
     catalog = _open(bundle)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "case": r.name,
             "images": ",".join(r.images),
@@ -149,8 +150,8 @@ def ls_command(bundle: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    shown = [{**r, "shape": _times(r["shape"]), "spacing": _times(r["spacing"])} for r in rows]
-    click.echo(_table(shown))
+    shown = [{**r, "shape": times(r["shape"]), "spacing": times(r["spacing"])} for r in rows]
+    click.echo(table(shown))
 
 
 @main.command()
@@ -165,7 +166,7 @@ def info(bundle: Path, case: str | None, as_json: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
         return
     for name, value in facts.items():
-        click.echo(f"{name}:{_indented(value)}")
+        click.echo(f"{name}:{indented(value)}")
 
 
 def _catalog_facts(catalog: Catalog) -> dict[str, Any]:
@@ -295,7 +296,7 @@ def _sample_sheet(
         return
     keys = [(t.role, t.category or "") for t in targets]
     rows = [{"role": r, "category": c, "windows": keys.count((r, c))} for r, c in dict.fromkeys(keys)]
-    click.echo(_table(rows))
+    click.echo(table(rows))
     click.echo(f"contact sheet: {output}")
 
 
@@ -325,7 +326,7 @@ def _verify(bundle: Path, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"cases": len(files), "damage": rows}, indent=1))
     else:
-        click.echo(_table(rows) if rows else f"{len(files)} cases, every stored byte as written")
+        click.echo(table(rows) if rows else f"{len(files)} cases, every stored byte as written")
     return len(rows)
 
 
@@ -342,8 +343,8 @@ def _show_plan(plan: ImportPlan, as_json: bool) -> None:
             "volume": volume.name,
             "reader": volume.series.reader,
             "axes": volume.series.axes,
-            "shape": _times(volume.series.shape),
-            "spacing": _times(round(s, 4) for s in volume.series.spacing or ()),
+            "shape": times(volume.series.shape),
+            "spacing": times(round(s, 4) for s in volume.series.spacing or ()),
             "type": volume.series.dtype,
             "files": len(volume.series.files),
             "source": volume.series.source,
@@ -354,7 +355,7 @@ def _show_plan(plan: ImportPlan, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"cases": rows, "verdicts": [v.to_json() for v in plan.verdicts]}, indent=1))
         return
-    click.echo(_table(rows))
+    click.echo(table(rows))
     if plan.verdicts:
         click.echo("")
         _show_verdicts(plan.verdicts, as_json=False)
@@ -365,42 +366,10 @@ def _show_verdicts(verdicts: Any, as_json: bool) -> None:
         click.echo(json.dumps([v.to_json() for v in verdicts], indent=1))
         return
     rows = [
-        {"source": _middle(v.source), "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
+        {"source": middle(v.source), "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
         for v in verdicts
     ]
-    click.echo(_table(rows))
+    click.echo(table(rows))
     for v in verdicts:
         if v.message and v.status not in ("imported", "unchanged"):
-            click.echo(_printable(f"{v.source}: {v.status}: {v.message}"))
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Columns of text under their names; the empty table says so."""
-    if not rows:
-        return "(none)"
-    cells = [list(rows[0]), *[[_printable(str(v)) for v in row.values()] for row in rows]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = ["  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return "\n".join(lines)
-
-
-def _middle(text: str, length: int = 60) -> str:
-    """At most `length` characters: a long path without its middle."""
-    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-length // 2 :]}"
-
-
-def _printable(text: str) -> str:
-    """Without control characters: names come from files of strangers, and terminals obey escape sequences."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _times(values: Any) -> str:
-    return " x ".join(f"{v:g}" for v in values)
-
-
-def _indented(value: Any, depth: int = 1) -> str:
-    if isinstance(value, dict):
-        return "".join(f"\n{'  ' * depth}{k}:{_indented(v, depth + 1)}" for k, v in value.items())
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "\n" + "\n".join("  " + line for line in _table(value).splitlines())
-    return " " + (", ".join(str(v) for v in value) if isinstance(value, list) else _printable(str(value)))
+            click.echo(printable(f"{v.source}: {v.status}: {v.message}"))

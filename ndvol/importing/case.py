@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ndvol import __version__
 from ndvol.catalog import CaseRecord, Objects
 from ndvol.categories import CategoryTree
 from ndvol.errors import SourceError
@@ -22,6 +21,7 @@ from ndvol.importing.plan import CasePlan, ImportOptions, PlannedVolume
 from ndvol.importing.preview import write_preview
 from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects
 from ndvol.verdict import Verdict
+from ndvol.version import __version__
 
 LABEL_TOLERANCE = 0.01
 """A label lies on its image's grid when their corners agree to this share of a voxel: NIfTI's quaternions round."""

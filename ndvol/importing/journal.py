@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ndvol import __version__
 from ndvol.errors import NdvolError
 from ndvol.importing.case import ImportedCase, quick_fingerprint
 from ndvol.importing.plan import CasePlan, ImportOptions
 from ndvol.opening import JOURNAL_NAME, read_journal
 from ndvol.store import sync_folder
 from ndvol.verdict import Verdict
+from ndvol.version import __version__
 
 
 class Journal:

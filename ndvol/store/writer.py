@@ -25,6 +25,7 @@ from ndvol.store.codec import FAST, TABLE, Codec
 from ndvol.store.hdf5 import LIBVER, forget, put_text
 from ndvol.store.objects import find_objects
 from ndvol.store.verify import FORMAT_VERSION, verify_file
+from ndvol.version import __version__
 
 _METADATA_ROOM = 2**20
 
@@ -56,8 +57,6 @@ class CaseWriter:
     """
 
     def __init__(self, path: str | Path, *, case: str, uuid: str, codec: Codec = FAST) -> None:
-        from ndvol import __version__
-
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".part")
         self._codec = codec
