@@ -104,20 +104,20 @@ class PictureSource:
 
 def read_verdicts(folder: Path) -> list[Verdict]:
     """What ``import.jsonl`` beside a catalogue says of every source; empty when there is none."""
-    return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in read_journal(folder).values()]
+    return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in read_journal(folder)]
 
 
-def read_journal(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of ``import.jsonl`` by (root, source); later rows replace earlier ones.
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``import.jsonl``, equal verdicts once, the later of two states of a case.
 
     A torn last line, as a killed import leaves it, is passed over.
     """
     path = folder / JOURNAL_NAME
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
-            rows[row["root"], row["source"]] = row
+            rows[row["root"], row["source"], row["code"], row["message"]] = row
         except (ValueError, KeyError, TypeError):
             continue
-    return rows
+    return list(rows.values())

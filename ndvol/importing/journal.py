@@ -34,13 +34,14 @@ class Journal:
         # The path itself may name a person.
         self._root = hashlib.sha256(root.encode()).hexdigest()[:12]
         self._before = read_journal(folder)
-        self._rows: dict[str, dict[str, Any]] = {}
-        self._states = {row["case"]: (key[0], row["state"]) for key, row in self._before.items() if row.get("state")}
+        self._written = {_line(row) for row in self._before}
+        self._rows: list[dict[str, Any]] = []
+        self._states = {row["case"]: (row["root"], row["state"]) for row in self._before if row.get("state")}
 
     @property
     def verdicts(self) -> list[Verdict]:
         """The verdicts of this run so far."""
-        return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in self._rows.values()]
+        return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in self._rows]
 
     def belongs_to_other_root(self, case: str) -> bool:
         """True when the bundle holds a case of that name from another folder."""
@@ -65,10 +66,10 @@ class Journal:
     def add(self, verdict: Verdict, state: dict[str, Any] | None = None) -> None:
         """Note a verdict, with the state of its case if it is the case's first image."""
         row = {"root": self._root, **verdict.to_json()} | ({"state": state} if state else {})
-        if self._before.get((self._root, verdict.source)) != row:
+        if (line := _line(row)) not in self._written:
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._rows[verdict.source] = row
+                stream.write(line)
+        self._rows.append(row)
 
     def add_case(self, case: ImportedCase) -> None:
         """Note a case that is in the bundle."""
@@ -87,9 +88,13 @@ class Journal:
 
     def finish(self) -> None:
         """Replace the file as a whole: this run's rows for this root, the older ones for others."""
-        rows = [row for (root, _), row in self._before.items() if root != self._root]
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, *self._rows.values()])
+        rows = [row for row in self._before if row["root"] != self._root]
+        text = "".join(_line(row) for row in [*rows, *self._rows])
         replace_file(self._path, text.encode())
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -139,6 +139,9 @@ def plan_import(source: str | Path, options: ImportOptions | None = None) -> Imp
     else:
         label_root, label_files = list_files(options.labels)
         found, more = _scan(label_root, label_files)
+        # Images and labels often have the same names; verdicts must tell them apart.
+        found = [replace(s, source=f"(labels) {s.source}") for s in found]
+        more = [replace(v, source=f"(labels) {v.source}") for v in more]
         given = {label_root / f for f in label_files}
         series, verdicts = _scan(root, [f for f in files if root / f not in given])
         name = options.label_name or Path(options.labels).resolve().name.split(".")[0]

@@ -180,6 +180,21 @@ def test_a_mask_is_named_by_folder_option_or_table(tmp_path):
     assert catalog.categories.names == ("organ", "liver")
 
 
+def test_images_and_labels_of_the_same_name_in_two_folders(tmp_path):
+    small_pair(tmp_path / "raw", name="a")
+    small_pair(tmp_path / "raw", name="b")
+    options = ImportOptions(labels=str(tmp_path / "raw" / "labels"))
+    for status in ("imported", "unchanged"):
+        catalog = import_tree(tmp_path / "raw" / "images", tmp_path / "bundle", options=options)
+        assert [(v.source, v.case, v.status) for v in catalog.verdicts] == [
+            ("a.nii.gz", "a", status),
+            ("(labels) a.nii.gz", "a", status),
+            ("b.nii.gz", "b", status),
+            ("(labels) b.nii.gz", "b", status),
+        ]
+        assert all(case.labels["labels"].index.count(1) for case in catalog.values())
+
+
 def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):
     small_pair(tmp_path / "raw", name="good")
     small_pair(tmp_path / "raw", name="unnamed", value=9)
