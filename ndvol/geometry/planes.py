@@ -66,7 +66,9 @@ def stack_planes(
     row, column, normal = _directions(orientation)
     steps = _numbers(pixel_spacing)
     if steps.shape != (2,) or not (np.isfinite(steps).all() and (steps > 0).all()):
-        raise GeometryError("PixelSpacing is not two positive numbers", got=list(pixel_spacing), code="bad-spacing")
+        raise GeometryError(
+            "PixelSpacing is not two positive numbers", got=", ".join(map(str, pixel_spacing)), code="bad-spacing"
+        )
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
         raise GeometryError(
             "ImagePositionPatient is not three finite numbers per plane", got=positions, code="bad-position"
@@ -102,7 +104,7 @@ def _directions(orientation: Sequence[float]) -> tuple[NDArray[np.float64], ...]
             return row, column, normal / np.linalg.norm(normal)
     raise GeometryError(
         "ImageOrientationPatient is not two orthogonal unit vectors",
-        got=list(orientation),
+        got=", ".join(map(str, orientation)),
         code="bad-orientation",
     )
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from ndvol.catalog import CaseRecord, Objects
 from ndvol.categories import CategoryTree
-from ndvol.errors import SourceError
+from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import VolumeData, reader
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 from ndvol.importing.plan import CasePlan, ImportOptions, PlannedVolume
 from ndvol.importing.preview import write_preview
-from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects
+from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects, verify_file
 from ndvol.verdict import Verdict
 from ndvol.version import __version__
 
@@ -57,7 +57,7 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
     sources = [_fingerprint(volume) for volume in plan.volumes]
     identity = _identity(plan, options, sources)
     warnings: dict[str, tuple[str, ...]] = {}
-    fresh = path.is_file() and read_identity(path)["uuid"] == identity
+    fresh = _holds(path, identity)
     if not fresh and path.exists() and not may_replace:
         raise SourceError(
             f"the bundle holds another case {plan.name!r}, imported from another folder",
@@ -77,6 +77,14 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
         "bytes": path.stat().st_size,
     }
     return ImportedCase(plan.name, tuple(_verdict(v, plan.name, warnings) for v in plan.volumes), state)
+
+
+def _holds(path: Path, identity: str) -> bool:
+    """True when `path` is an intact file of that identity; a damaged one is as good as none."""
+    try:
+        return path.is_file() and not verify_file(path) and read_identity(path)["uuid"] == identity
+    except NdvolError:
+        return False
 
 
 def quick_fingerprint(volume: PlannedVolume) -> dict[str, list[int]]:

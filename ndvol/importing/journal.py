@@ -86,11 +86,21 @@ class Journal:
         """The states of all cases that the bundle holds, by name in sorted order."""
         return {n: self._states[n][1] for n in sorted(self._states) if (volumes / f"{n}.h5").is_file()}
 
-    def finish(self) -> None:
-        """Replace the file as a whole: this run's rows for this root, the older ones for others."""
-        rows = [row for row in self._before if row["root"] != self._root]
-        text = "".join(_line(row) for row in [*rows, *self._rows])
-        replace_file(self._path, text.encode())
+    def finish(self, volumes: Path) -> None:
+        """Replace the file as a whole by this run's rows, and the older ones that still hold.
+
+        Those are the rows of other roots, and of any case that is in the bundle and that this run did not touch:
+        a source that is gone, or has become unreadable, does not take its published case along.
+        """
+        touched = {row["case"] for row in self._rows if row["case"]}
+
+        def holds(row: dict[str, Any]) -> bool:
+            if row["case"]:
+                return row["case"] not in touched and (volumes / f"{row['case']}.h5").is_file()
+            return bool(row["root"] != self._root)
+
+        rows = [row for row in self._before if holds(row)]
+        replace_file(self._path, "".join(_line(row) for row in [*rows, *self._rows]).encode())
 
 
 def _line(row: dict[str, Any]) -> str:

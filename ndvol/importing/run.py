@@ -40,8 +40,8 @@ def import_tree(
 ) -> Catalog:
     """Import all that can be imported below `source` into the folder `bundle`, and open it.
 
-    Cases whose sources and options have not changed since an earlier run are not decoded again; cases of other
-    sources that the bundle already holds stay in it.
+    Cases whose sources and options have not changed since an earlier run are not decoded again. Cases that the
+    bundle already holds stay in it, also when their sources are gone; delete a case's file to take it out.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress:
                 left_over.unlink()
             journal = Journal(folder, plan.root)
             _import_cases(plan, volumes, journal, jobs, progress)
-            journal.finish()
+            journal.finish(volumes)
             _write_catalog(folder, journal, plan.options)
     if not any(v.case for v in journal.verdicts):
         reasons = "; ".join(f"{v.source}: {v.message}" for v in journal.verdicts[:5])

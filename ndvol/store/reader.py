@@ -63,7 +63,7 @@ class Hdf5Source:
                 raise DamageError(
                     f"cannot read {path!r} of {self._path} at {window.start} + {window.shape}",
                     got=error,
-                    hint="run `ndvol verify` and import the case again",
+                    hint="run `ndvol verify`, delete the damaged file and import the case again",
                     path=self._path,
                     dataset=path,
                     window=window,

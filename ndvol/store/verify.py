@@ -16,7 +16,7 @@ import xxhash
 from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
-from ndvol.store.hdf5 import READ_ERRORS, get_dataset, get_text, open_once
+from ndvol.store.hdf5 import READ_ERRORS, forget, get_dataset, get_text, open_once
 
 FORMAT_VERSION = "1.0"
 
@@ -46,6 +46,8 @@ def verify_file(path: str | Path, *, sha256: str = "") -> list[Damage]:
     -------
     the faults found; empty when the file is exactly as written.
     """
+    # HDF5 would answer for a file that is still open here from its memory.
+    forget(path)
     damage = []
     if sha256 and file_sha256(path) != sha256:
         damage.append(Damage("the file is not the one that the catalogue names (SHA-256 differs)"))

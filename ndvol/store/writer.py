@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ndvol.errors import NdvolError, StoreError
+from ndvol.errors import GridError, NdvolError, OptionError, StoreError
 from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.label_index import count_chunks
@@ -43,8 +43,11 @@ class CaseWriter:
 
     Raises
     ------
-    StorageFullError : when the device or quota is full; StoreError for other trouble with the device. Nothing
-        is published then, and an older file at `path` is left as it was.
+    StorageFullError : when the device or quota is full; StoreError for other trouble with the device.
+    GridError, OptionError : when an array does not fit its grid, or is of a type that cannot be stored.
+
+    Whatever is raised inside the ``with`` block, nothing is published then, and an older file at `path` is left
+    as it was.
 
     >>> import tempfile
     >>> from ndvol.store import open_case
@@ -127,10 +130,10 @@ class CaseWriter:
         objects : ``component`` or ``category``, see `find_objects`.
         """
         if array.dtype.kind not in "biu":
-            raise StoreError(f"label volume {name!r} must be integers", got=array.dtype)
+            raise OptionError(f"label volume {name!r} must be integers", got=array.dtype)
         found = {int(v) for v in np.unique(array)} - {0}
         if unnamed := sorted(found - set(categories)):
-            raise StoreError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
+            raise OptionError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
         self._add_volume(f"labels/{name}", array, grid, reorientation, {"objects": objects})
         group = self._file[f"labels/{name}"]
         put_text(group, "categories", json.dumps({str(v): categories[v] for v in sorted(categories)}))
@@ -152,9 +155,9 @@ class CaseWriter:
         attributes: Mapping[str, Any] | None,
     ) -> None:
         if array.shape != grid.shape:
-            raise StoreError(f"{path!r}: array and grid differ", got=array.shape, expected=grid.shape)
+            raise GridError(f"{path!r}: array and grid differ", got=array.shape, expected=grid.shape)
         if array.dtype.kind not in "biuf":
-            raise StoreError(f"{path!r}: only integers and floats can be stored", got=array.dtype)
+            raise OptionError(f"{path!r}: only integers and floats can be stored", got=array.dtype)
         stored = array.view(np.uint8) if array.dtype.kind == "b" else array
         group = self._file.create_group(path)
         for key, text in (("axes", grid.axes), ("frame", grid.frame), ("unit", grid.unit)):

@@ -209,7 +209,7 @@ def test_two_planes_at_one_position_are_duplicates() -> None:
     assert (e.value.code, e.value.pairs) == ("duplicate-slices", [(0, 1)])
 
 
-@given(orientations(), st.integers(3, 6))
+@given(orientations(), st.integers(4, 7))
 def test_rounded_cosines_are_no_tilt(orientation: np.ndarray, digits: int) -> None:
     """Scanners write 5 to 7 digits; the length of the rounded normal must not read as an angle."""
     rounded = np.round(orientation, digits)
@@ -231,16 +231,14 @@ def test_rounded_cosines_are_no_tilt(orientation: np.ndarray, digits: int) -> No
     ],
 )
 def test_bad_cosines_are_refused(orientation) -> None:
-    with pytest.raises(
-        GeometryError, match=r"^ImageOrientationPatient is not two orthogonal unit vectors; got \["
-    ) as e:
+    with pytest.raises(GeometryError, match=r"^ImageOrientationPatient is not two orthogonal unit vectors; got ") as e:
         stack_planes([[0, 0, 0], [0, 0, 1]], orientation, (1, 1))
     assert e.value.code == "bad-orientation"
 
 
 @pytest.mark.parametrize("spacing", [(1,), (1, 0), (1, -1), (1, float("inf")), (1, 1, 1), ("", "")])
 def test_bad_pixel_spacing_is_refused(spacing) -> None:
-    with pytest.raises(GeometryError, match=r"^PixelSpacing is not two positive numbers; got \[") as caught:
+    with pytest.raises(GeometryError, match=r"^PixelSpacing is not two positive numbers; got ") as caught:
         stack_planes([[0, 0, 0], [0, 0, 1]], AXIAL, spacing)
     assert caught.value.code == "bad-spacing"
 
@@ -252,6 +250,13 @@ def test_bad_positions_are_refused(positions) -> None:
     with pytest.raises(GeometryError, match=r"^ImagePositionPatient is not three finite numbers per plane; got") as e:
         stack_planes(positions, AXIAL, (1, 1), thickness=1)
     assert e.value.code == "bad-position"
+
+
+def test_the_message_shows_plain_numbers() -> None:
+    with pytest.raises(GeometryError, match=r"vectors; got 2\.0, 0\.0, 0\.0, 0\.0, 1\.0, 0\.0$"):
+        stack_planes([[0, 0, 0]], np.array([2.0, 0, 0, 0, 1, 0]), (1, 1))
+    with pytest.raises(GeometryError, match=r"two positive numbers; got 0\.5, 0\.0$"):
+        stack_planes([[0, 0, 0]], AXIAL, np.array([0.5, 0]))
 
 
 @pytest.mark.parametrize("thickness", [None, 0, -2, float("nan"), float("inf")])

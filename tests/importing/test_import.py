@@ -166,6 +166,37 @@ def test_a_changed_source_and_a_changed_option_are_noticed(tmp_path):
     assert catalog["a"].labels["labels"].attributes["objects"] == "category"
 
 
+def test_a_published_case_outlives_its_source(tmp_path):
+    small_pair(tmp_path / "raw", name="a")
+    small_pair(tmp_path / "raw", name="b")
+    import_tree(tmp_path / "raw", tmp_path / "bundle")
+    before = digests(tmp_path / "bundle")
+    (tmp_path / "raw" / "images" / "a.nii.gz").write_bytes(b"broken")
+    (tmp_path / "raw" / "images" / "b.nii.gz").unlink()
+    small_pair(tmp_path / "raw", name="c")
+    for _ in range(2):
+        catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+        assert list(catalog) == ["a", "b", "c"]
+        assert {n: d for n, d in digests(tmp_path / "bundle").items() if n != "c.h5"} == before
+        assert {v.status for v in catalog.verdicts if v.source == "images/a.nii.gz"} == {"imported", "refused"}
+    (tmp_path / "bundle" / "volumes" / "b.h5").unlink()
+    assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["a", "c"]
+
+
+def test_a_damaged_case_is_made_again(tmp_path):
+    small_pair(tmp_path / "raw")
+    import_tree(tmp_path / "raw", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "volumes" / "a.h5"
+    good = path.read_bytes()
+    for position in (9, len(good) // 2):
+        broken = bytearray(good)
+        broken[position] ^= 8
+        path.write_bytes(broken)
+        os.utime(tmp_path / "raw" / "images" / "a.nii.gz", ns=(position, position))
+        import_tree(tmp_path / "raw", tmp_path / "bundle")
+        assert path.read_bytes() == good
+
+
 def test_a_mask_is_named_by_folder_option_or_table(tmp_path):
     small_pair(tmp_path / "raw")
     images, labels = tmp_path / "raw" / "images", tmp_path / "raw" / "labels"
