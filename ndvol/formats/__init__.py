@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -34,6 +34,9 @@ class Series:
     modality : DICOM Modality (``CT``, ``MR`` …), empty when the source does not say.
     axes, shape, dtype : of the volume as the source has it, before reorientation.
     spacing : mm per spatial axis in storage order; None when the source does not state it.
+    uid : hash of what identifies the series (DICOM SeriesInstanceUID), empty when nothing does.
+    frame : hash of the frame of reference (DICOM FrameOfReferenceUID), empty when not stated.
+    refers_to : `uid` of the image series that structures were drawn on; see `StructureReader`.
     warnings : what the user should know though the series is readable.
     """
 
@@ -47,6 +50,9 @@ class Series:
     shape: tuple[int, ...]
     dtype: str
     spacing: tuple[float, ...] | None
+    uid: str = ""
+    frame: str = ""
+    refers_to: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -80,6 +86,24 @@ class VolumeData:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LabelData:
+    """A label volume drawn on the grid of an image.
+
+    Attributes
+    ----------
+    name : of the label volume.
+    array : unsigned integers of the shape of the image's spatial axes; 0 is background.
+    categories : value -> name of the structure as its source has it.
+    warnings : what the user should know: empty structures, contours left out.
+    """
+
+    name: str
+    array: NDArray[Any]
+    categories: Mapping[int, str]
+    warnings: tuple[str, ...] = ()
+
+
 class Reader(Protocol):
     """One family of formats. Stateless; raises only `NdvolError`, whatever the bytes are."""
 
@@ -91,6 +115,21 @@ class Reader(Protocol):
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         """Decode a series. As a label the values must be integers within 1e-3 and stay so."""
+        ...
+
+
+@runtime_checkable
+class StructureReader(Reader, Protocol):
+    """A reader whose series are structures drawn on an image (DICOM SEG, RTSTRUCT), not volumes of their own.
+
+    The axes, shape and spacing of such a series are empty.
+    """
+
+    def read_structures(self, root: Path, series: Series, grid: Grid) -> tuple[LabelData, ...]:
+        """The structures as label volumes on the spatial `grid` of the image they belong to.
+
+        Structures that overlap go to different label volumes, so that none hides another.
+        """
         ...
 
 
