@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ndvol.errors import UnknownNameError, WindowError
+from ndvol.errors import GridError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window, chunk_shape
 from ndvol.label_index import LabelIndex, count_chunks
 
@@ -92,6 +92,14 @@ class Volume:
     grid: Grid
     source: PatchSource
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.grid.shape != self.source.shape:
+            raise GridError(
+                f"volume {self.name!r} has another shape than its grid",
+                got=self.source.shape,
+                expected=self.grid.shape,
+            )
 
     @property
     def axes(self) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 
-from ndvol.errors import NdvolError, UnknownNameError, WindowError
+from ndvol.errors import GridError, NdvolError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window
 from ndvol.label_index import LabelIndex
 from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume, valid_window
@@ -263,3 +263,8 @@ def test_a_case_finds_its_volumes_by_name() -> None:
         case["PET"]
     assert str(caught.value) == "case 'case-1' has no volume 'PET'; expected one of CT, organs"
     assert isinstance(caught.value, NdvolError)
+
+
+def test_a_grid_of_another_shape_is_refused():
+    with pytest.raises(GridError, match=r"volume 'CT' has another shape.*\(2, 3\).*\(3, 2\)"):
+        Volume("CT", Grid.regular("yx", (3, 2)), ArraySource(np.zeros((2, 3))))

@@ -113,8 +113,8 @@ class Grid:
         unit = unit or ("unknown" if spacing is None else "mm")
         frame = frame or ("LPS" if n == 3 and unit == "mm" else "LOCAL")
         steps = (1.0,) * n if spacing is None else tuple(float(s) for s in spacing)
-        if len(steps) != n:
-            raise GridError("one spacing per spatial axis is needed", got=f"{steps} for axes {axes!r}")
+        if len(steps) != n or min(steps, default=1.0) <= 0:
+            raise GridError("one positive spacing per spatial axis is needed", got=f"{steps} for axes {axes!r}")
         if origin is not None and len(origin) != n:
             raise GridError("one origin coordinate per spatial axis is needed", got=f"{origin} for axes {axes!r}")
         affine = np.eye(n + 1)

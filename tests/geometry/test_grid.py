@@ -268,7 +268,8 @@ PERSPECTIVE = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 
             lambda: Grid("zyx", (1,) * 3, SINGULAR),
             r"^the affine is singular: two axes are parallel or one has no length",
         ),
-        (lambda: Grid.regular("yx", (1, 1), spacing=(1, 0)), r"^the affine is singular"),
+        (lambda: Grid.regular("yx", (1, 1), spacing=(1, 0)), r"^one positive spacing per spatial axis is needed"),
+        (lambda: Grid.regular("yx", (1, 1), spacing=(1, -2)), r"^one positive spacing per spatial axis is needed"),
         (
             lambda: Grid("zyx", (1,) * 3, np.eye(4), "RAS"),
             r"^unknown frame or unit; got 'RAS', 'mm'; expected \('LPS', 'LOCAL'\), \('mm', 'um', 'unknown'\)$",
@@ -281,7 +282,7 @@ PERSPECTIVE = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 
         (lambda: Grid("zyx", (1,) * 3, np.eye(4), "LPS", "um"), r"^the LPS frame needs .* got axes 'zyx', unit 'um'$"),
         (
             lambda: Grid.regular("zyx", (1,) * 3, spacing=(1, 1)),
-            r"^one spacing per spatial axis is needed; got \(1\.0, 1\.0\) for axes 'zyx'$",
+            r"^one positive spacing per spatial axis is needed; got \(1\.0, 1\.0\) for axes 'zyx'$",
         ),
         (
             lambda: Grid.regular("zyx", (1,) * 3, origin=(1, 1)),
