@@ -82,25 +82,30 @@ class Journal:
         for volume in case.volumes:
             self.add(Verdict.refused(volume.series.source, error, files=len(volume.series.files)))
 
-    def states(self, volumes: Path) -> dict[str, dict[str, Any]]:
-        """The states of all cases that the bundle holds, by name in sorted order."""
-        return {n: self._states[n][1] for n in sorted(self._states) if (volumes / f"{n}.h5").is_file()}
-
-    def finish(self, volumes: Path) -> None:
-        """Replace the file as a whole by this run's rows, and the older ones that still hold.
+    def finish(self, volumes: Path) -> dict[str, dict[str, Any]]:
+        """Replace the file as a whole by this run's rows and the older ones that still hold.
 
         Those are the rows of other roots, and of any case that is in the bundle and that this run did not touch:
         a source that is gone, or has become unreadable, does not take its published case along.
+
+        Returns
+        -------
+        the states of all cases that the bundle holds, by name in sorted order.
         """
-        touched = {row["case"] for row in self._rows if row["case"]}
+        cases = {row["case"] for row in self._rows if row["case"]}
+        sources = {row["source"] for row in self._rows if row["case"]}
 
         def holds(row: dict[str, Any]) -> bool:
-            if row["case"]:
-                return row["case"] not in touched and (volumes / f"{row['case']}.h5").is_file()
-            return bool(row["root"] != self._root)
+            ours = row["root"] == self._root
+            if not row["case"]:
+                return not ours
+            # A source whose case has got another name does not stay under the old one too.
+            replaced = row["case"] in cases or (ours and row["source"] in sources)
+            return not replaced and (volumes / f"{row['case']}.h5").is_file()
 
-        rows = [row for row in self._before if holds(row)]
-        replace_file(self._path, "".join(_line(row) for row in [*rows, *self._rows]).encode())
+        rows = [*filter(holds, self._before), *self._rows]
+        replace_file(self._path, "".join(map(_line, rows)).encode())
+        return {row["case"]: row["state"] for row in sorted(rows, key=lambda r: r["case"] or "") if row.get("state")}
 
 
 def _line(row: dict[str, Any]) -> str:

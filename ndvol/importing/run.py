@@ -75,8 +75,7 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress:
                 left_over.unlink()
             journal = Journal(folder, plan.root)
             _import_cases(plan, volumes, journal, jobs, progress)
-            journal.finish(volumes)
-            _write_catalog(folder, journal, plan.options)
+            _write_catalog(folder, journal.finish(volumes), plan.options)
     if not any(v.case for v in journal.verdicts):
         reasons = "; ".join(f"{v.source}: {v.message}" for v in journal.verdicts[:5])
         raise ImportFailedError(
@@ -164,9 +163,8 @@ def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Out
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_catalog(folder: Path, journal: Journal, options: ImportOptions) -> None:
+def _write_catalog(folder: Path, states: Mapping[str, dict[str, Any]], options: ImportOptions) -> None:
     """Replace the kwcoco file last, when all that it names is there."""
-    states = journal.states(folder / VOLUMES)
     paths = {name: folder / VOLUMES / f"{name}.h5" for name in states}
     tree = _category_tree(folder, paths, options.categories)
     records = [describe_case(paths[name], state["sha256"], tree) for name, state in states.items()]

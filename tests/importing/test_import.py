@@ -183,6 +183,14 @@ def test_a_published_case_outlives_its_source(tmp_path):
     assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["a", "c"]
 
 
+def test_a_case_that_gets_another_name_is_not_there_twice(tmp_path):
+    small_pair(tmp_path / "raw" / "one", name="a")
+    assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["a"]
+    small_pair(tmp_path / "raw" / "two", name="a")
+    for _ in range(2):
+        assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["one-images-a", "two-images-a"]
+
+
 def test_a_damaged_case_is_made_again(tmp_path):
     small_pair(tmp_path / "raw")
     import_tree(tmp_path / "raw", tmp_path / "bundle")
