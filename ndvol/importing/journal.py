@@ -75,7 +75,6 @@ class Journal:
         """Note a case that is in the bundle."""
         for verdict, state in zip(case.verdicts, [case.state, *[None] * len(case.verdicts)], strict=False):
             self.add(verdict, state)
-        self._states[case.name] = (self._root, case.state)
 
     def add_refused(self, case: CasePlan, error: NdvolError) -> None:
         """Note that a case could not be imported; the reason stands with each of its sources."""
