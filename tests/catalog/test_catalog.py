@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -90,7 +91,8 @@ def test_subset_and_union_keep_volumes_and_samples(bundle, tmp_path):
 def test_every_kwcoco_command_accepts_a_bundle(bundle, tmp_path):
     pytest.importorskip("kwplot")
     data, original = str(bundle / "data.kwcoco.json"), open_catalog(bundle)
-    copy = tmp_path / "copy.kwcoco.json"
+    # fixup keeps relative paths as they are, so its result belongs beside its source.
+    copy = shutil.copytree(bundle, tmp_path / "bundle") / "fixed.kwcoco.json"
 
     def run(*arguments):
         command = [sys.executable, "-m", "kwcoco", *map(str, arguments)]
@@ -106,7 +108,7 @@ def test_every_kwcoco_command_accepts_a_bundle(bundle, tmp_path):
     run("visualize", data, "--viz_dpath", tmp_path / "viz")
     assert (tmp_path / "show.png").is_file()
     assert list((tmp_path / "viz").rglob("*.jpg"))
-    run("fixup", data, "--dst", copy, "--inplace=False")
+    run("fixup", copy.with_name("data.kwcoco.json"), "--dst", copy, "--inplace=False")
     assert_same_cases(copy, original, list(original))
     run("subset", "--src", data, "--dst", tmp_path / "sub.kwcoco.json", "--select_images", ".id >= 3")
     assert len(assert_same_cases(tmp_path / "sub.kwcoco.json", original, list(original)[2:])) == 4
