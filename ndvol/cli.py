@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.errors import NdvolError, StorageFullError
+from ndvol.errors import CatalogError, ImportFailedError, NdvolError, StorageFullError
 from ndvol.tables import indented, middle, printable, table, times
 from ndvol.version import __version__
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ndvol.catalog import Catalog
     from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
-    from ndvol.verdict import Verdict
 
 EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
 EXIT_CODES = """
@@ -36,6 +35,9 @@ class _Group(click.Group):
         except NdvolError as error:
             click.echo(f"ndvol: {error} [{error.code}]", err=True)
             ctx.exit(EXIT_FULL if isinstance(error, StorageFullError) else EXIT_FAILED)
+        except (OSError, MemoryError) as error:
+            click.echo(f"ndvol: {error or 'out of memory'}", err=True)
+            ctx.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             click.echo("ndvol: stopped; run the same command again to go on", err=True)
             ctx.exit(EXIT_STOPPED)
@@ -75,20 +77,13 @@ def import_command(
         _show_plan(plan, as_json)
         return
     try:
-        run_import(plan, bundle, jobs=jobs, progress=True)
-    finally:
-        verdicts = _verdicts_of(bundle, plan)
-        _show_verdicts(verdicts, as_json)
+        verdicts = run_import(plan, bundle, jobs=jobs, progress=True).verdicts
+    except ImportFailedError as error:
+        _show_verdicts(error.verdicts, as_json)
+        raise
+    _show_verdicts(verdicts, as_json)
     if any(v.status == "refused" for v in verdicts):
         sys.exit(EXIT_PARTLY)
-
-
-def _verdicts_of(bundle: Path, plan: ImportPlan) -> list[Verdict]:
-    """This plan's rows of the journal, in its order of sources."""
-    from ndvol.opening import read_verdicts
-
-    sources = {v.source for v in plan.verdicts} | {v.series.source for c in plan.cases for v in c.volumes}
-    return [v for v in read_verdicts(bundle) if v.source in sources]
 
 
 @main.command()
@@ -105,8 +100,8 @@ def demo(folder: Path, seed: int) -> None:
     click.echo(f"2. Import -> {bundle}")
     options = ImportOptions(categories=read_categories(raw / "categories.json"), modality="CT")
     plan = plan_import(raw, options)
-    run_import(plan, bundle, progress=True)
-    _show_verdicts([v for v in _verdicts_of(bundle, plan) if v.code != "unknown-format"], as_json=False)
+    verdicts = run_import(plan, bundle, progress=True).verdicts
+    _show_verdicts([v for v in verdicts if v.code != "unknown-format"], as_json=False)
     click.echo("3. Verify every stored chunk")
     if _verify(bundle, as_json=False):
         sys.exit(EXIT_DAMAGE)
@@ -195,10 +190,11 @@ def _catalog_facts(catalog: Catalog) -> dict[str, Any]:
 
 def _case_facts(catalog: Catalog, name: str) -> dict[str, Any]:
     record, case = catalog.record(name), catalog[name]
-    volumes = {}
-    for volume in (*case.images.values(), *case.labels.values()):
+    volumes: dict[str, dict[str, Any]] = {"images": {}, "labels": {}}
+    kinds = [("images", volume) for volume in case.images.values()]
+    for kind, volume in [*kinds, *(("labels", volume) for volume in case.labels.values())]:
         grid = volume.grid
-        volumes[volume.name] = {
+        volumes[kind][volume.name] = {
             "axes": grid.axes,
             "shape": list(grid.shape),
             "dtype": str(volume.dtype),
@@ -224,8 +220,8 @@ def _case_facts(catalog: Catalog, name: str) -> dict[str, Any]:
 @main.command()
 @_bundle_argument
 @click.option("-w", "--window", default="64", show_default=True, help="Voxels per axis: 64 or 32,96,96.")
-@click.option("--positive", default=32, show_default=True, help="Number of positive windows.")
-@click.option("--negative", default=32, show_default=True, help="Number of negative windows.")
+@click.option("--positive", type=click.IntRange(0), default=32, show_default=True, help="Number of positive windows.")
+@click.option("--negative", type=click.IntRange(0), default=32, show_default=True, help="Number of negative windows.")
 @click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
 @click.option("--max-overlap", default=0.0, show_default=True, help="Share of a negative window that may be labelled.")
 @click.option("--seed", default=0, show_default=True)
@@ -247,6 +243,8 @@ def sample(
         sizes = tuple(int(n) for n in window.split(","))
     except ValueError:
         raise click.BadParameter(f"{window!r} is not like 64 or 32,96,96", param_hint="--window") from None
+    if output.suffix.lower() != ".png":
+        raise click.BadParameter(f"{output} does not end in .png", param_hint="--output")
     catalog = _open(bundle)
     if len(sizes) == 1:
         axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
@@ -333,6 +331,8 @@ def _verify(bundle: Path, as_json: bool) -> int:
 def _open(bundle: Path) -> Catalog:
     from ndvol.opening import open_catalog
 
+    if bundle.suffix == ".h5":
+        raise CatalogError(f"{bundle} is one volume file", hint="give the bundle's folder or its .kwcoco.json")
     return open_catalog(bundle)
 
 

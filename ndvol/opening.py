@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def open_catalog(source: Any) -> Catalog:
         data = load_coco(path)
     folder = path.parent.absolute()
     records, tree = records_from_coco(data, folder)
-    return Catalog(records, tree, open_case, path=str(path), verdicts=read_verdicts(folder))
+    return Catalog(records, tree, open_case, path=str(path), verdicts=partial(read_verdicts, folder))
 
 
 def open_case(record: CaseRecord) -> Case:

@@ -40,7 +40,7 @@ def times(values: Iterable[float]) -> str:
 def indented(value: Any, depth: int = 1) -> str:
     """A JSON value for a person, to follow its name and a colon: one line, or deeper lines below."""
     if isinstance(value, dict):
-        return "".join(f"\n{'  ' * depth}{k}:{indented(v, depth + 1)}" for k, v in value.items())
+        return "".join(f"\n{'  ' * depth}{printable(str(k))}:{indented(v, depth + 1)}" for k, v in value.items())
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return "\n" + "\n".join("  " + line for line in table(value).splitlines())
-    return " " + (", ".join(str(v) for v in value) if isinstance(value, list) else printable(str(value)))
+    return " " + (printable(", ".join(str(v) for v in value)) if isinstance(value, list) else printable(str(value)))

@@ -278,7 +278,7 @@ class Case:
     Attributes
     ----------
     name : of the case in its catalogue.
-    images, labels : volumes by name, in the order of import.
+    images, labels : volumes by name, in the order of the names.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def test_ls_and_info(demo):
     assert facts["cases"] == 6
     assert "finding" in facts["categories"]
     case = json.loads(run("info", bundle, "toy-0", "--json").stdout)
-    assert case["CT"]["dtype"] == "int16"
+    assert case["images"]["CT"]["dtype"] == "int16"
+    assert case["labels"]["labels"]["dtype"] == "uint8"
     assert {o["category"] for o in case["objects"]} == {"liver", "kidney", "cyst", "tumor", "calcification"}
     assert "shape: 40, 96, 112" in run("info", bundle, "toy-0").stdout
 
@@ -99,6 +101,27 @@ def test_import_says_what_happened_by_exit_code(demo, tmp_path):
     assert "nothing could be imported" in defect.stderr
 
 
+def test_verify_goes_on_when_a_volume_is_gone(demo, tmp_path):
+    shutil.copytree(demo[0] / "bundle", tmp_path / "b")
+    (tmp_path / "b" / "volumes" / "toy-1.h5").unlink()
+    result = run("verify", tmp_path / "b", "--json")
+    assert result.exit_code == 4
+    assert [(d["case"], d["damage"][:16]) for d in json.loads(result.stdout)["damage"]] == [
+        ("toy-1", "there is no file")
+    ]
+
+
+def test_only_this_run_is_reported(demo, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "bad.nii.gz").write_bytes(b"bad")
+    shutil.copy(demo[0] / "raw" / "nifti" / "images" / "toy-0.nii.gz", tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    shutil.copy(demo[0] / "raw" / "nifti" / "images" / "toy-1.nii.gz", tmp_path / "b" / "bad.nii.gz")
+    assert run("import", tmp_path / "a", tmp_path / "bundle", "-j", 1).exit_code == 3
+    result = run("import", tmp_path / "b", tmp_path / "bundle", "-j", 1, "--json")
+    assert (result.exit_code, [v["status"] for v in json.loads(result.stdout)]) == (0, ["imported"])
+
+
 def test_verify_finds_a_flipped_bit_and_names_it(demo, tmp_path):
     path = tmp_path / "one.h5"
     path.write_bytes((demo[0] / "bundle" / "volumes" / "toy-0.h5").read_bytes())
@@ -121,6 +144,10 @@ def test_verify_finds_a_flipped_bit_and_names_it(demo, tmp_path):
         (["info", "BUNDLE", "toy-9"], 1, "did you mean 'toy-"),
         (["sample", "BUNDLE", "--category", "lesoin"], 1, "did you mean 'lesion'"),
         (["sample", "BUNDLE", "-w", "big"], 2, "not like 64 or 32,96,96"),
+        (["sample", "BUNDLE", "-o", "sheet.txt"], 2, "does not end in .png"),
+        (["sample", "BUNDLE", "--positive", "-1"], 2, "-1 is not in the range"),
+        (["demo", "/proc/nothing"], 1, "No such file"),
+        (["ls", "one.h5"], 1, "is one volume file"),
         (["import", "nowhere", "b"], 1, "there is no folder or file nowhere"),
         (["import"], 2, "Missing argument"),
         (["import", "BUNDLE", "b", "--categories", "nowhere.json"], 1, "no category table"),

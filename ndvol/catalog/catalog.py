@@ -76,7 +76,7 @@ class Catalog(Mapping[str, Case]):
     categories : the tree that `Objects.category` counts in.
     open_case : opens the case of a record; picklable when the catalogue is to be.
     path : where the catalogue was read from, for messages.
-    verdicts : what happened to every source, after an import.
+    verdicts : what happened to every source of an import, or a function that reads them when they are asked for.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Catalog(Mapping[str, Case]):
         open_case: Callable[[CaseRecord], Case],
         *,
         path: str = "",
-        verdicts: Sequence[Verdict] = (),
+        verdicts: Sequence[Verdict] | Callable[[], Sequence[Verdict]] = (),
     ) -> None:
         self.records = {record.name: record for record in records}
         if len(self.records) != len(records):
@@ -94,8 +94,15 @@ class Catalog(Mapping[str, Case]):
             raise CatalogError("case names are not unique", got=sorted({n for n in names if names.count(n) > 1}))
         self.categories = categories
         self.path = path
-        self.verdicts = tuple(verdicts)
+        self._verdicts = verdicts
         self._open_case = open_case
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What happened to every source of the import that made the catalogue."""
+        if callable(self._verdicts):
+            self._verdicts = self._verdicts()
+        return tuple(self._verdicts)
 
     def __getitem__(self, name: str) -> Case:
         return self._open_case(self.record(name))

@@ -77,15 +77,17 @@ def records_from_coco(data: Mapping[str, Any], folder: Path) -> tuple[list[CaseR
     An image with an ``ndvol`` key is a case in its own HDF5 file; any other is a picture and a 2-D case, with its
     annotation boxes as objects (an annotation without a box covers the whole picture).
     """
-    tree = CategoryTree.from_coco(data.get("categories", []))
+    tree = CategoryTree.from_coco(_rows(data, "categories"))
     index = {category_id: i for i, category_id in enumerate(tree.ids)}
     grouped: dict[Any, list[Mapping[str, Any]]] = {}
-    for annotation in data.get("annotations", []):
-        grouped.setdefault(annotation["image_id"], []).append(annotation)
+    for annotation in _rows(data, "annotations"):
+        # kwcoco permits annotations without a category; there is nothing to draw by.
+        if annotation.get("category_id") is not None:
+            grouped.setdefault(annotation.get("image_id"), []).append(annotation)
     boxes = {"categories": {i + 1: name for i, name in enumerate(tree.names)}}
     records = []
-    for image in data["images"]:
-        annotations = grouped.get(image["id"], [])
+    for image in _rows(data, "images"):
+        annotations = grouped.get(image.get("id"), [])
         build = _volume_record if isinstance(image.get("ndvol"), Mapping) else _picture_record
         try:
             record = build(image, annotations, index, folder)
@@ -95,6 +97,13 @@ def records_from_coco(data: Mapping[str, Any], folder: Path) -> tuple[list[CaseR
                 raise
             raise CatalogError(f"image {image.get('id')!r} cannot be understood", got=repr(error)) from error
     return records, tree
+
+
+def _rows(data: Mapping[str, Any], table: str) -> list[Mapping[str, Any]]:
+    rows = data.get(table) or []
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise CatalogError(f"the catalogue's {table!r} are no list of dictionaries")
+    return rows
 
 
 def _volume_record(
@@ -142,6 +151,8 @@ def _picture_record(
     for annotation in annotations:
         category = index[annotation["category_id"]]
         x, y, width, height = annotation.get("bbox") or (0, 0, shape[1], shape[0])
+        if not np.isfinite([x, y, width, height]).all():
+            raise CatalogError(f"a box of image {name!r} is not finite", got=annotation["bbox"])
         # Every pixel that the box touches belongs to it.
         start = np.clip(np.floor([y, x]), 0, shape).astype(int)
         stop = np.clip(np.ceil([y + height, x + width]), start, shape).astype(int)

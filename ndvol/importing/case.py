@@ -64,6 +64,13 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
             hint="import into another bundle, or rename the source",
             code="name-taken",
         )
+    if not fresh and (lost := sorted(_labels_of(path) - {label.name for label in plan.labels})):
+        raise SourceError(
+            f"case {plan.name!r} of the bundle has label volumes that this import would take away",
+            got=f"no source for {', '.join(lost)}",
+            hint="give the same label folder again, or delete the case's .h5 first",
+            code="labels-would-go",
+        )
     if not fresh:
         warnings = _write_case(plan, options, path, identity, sources)
     if not fresh or not path.with_suffix(".png").is_file():
@@ -85,6 +92,14 @@ def _holds(path: Path, identity: str) -> bool:
         return path.is_file() and not verify_file(path) and read_identity(path)["uuid"] == identity
     except NdvolError:
         return False
+
+
+def _labels_of(path: Path) -> set[str]:
+    """Names of the label volumes of a published file; none when it is not there or damaged."""
+    try:
+        return set(open_case(path).labels) if path.is_file() else set()
+    except NdvolError:
+        return set()
 
 
 def quick_fingerprint(volume: PlannedVolume) -> dict[str, list[int]]:
@@ -138,8 +153,11 @@ def _write_case(
     return warnings
 
 
-def _readers(plan: CasePlan) -> dict[str, str]:
-    return {volume.name: volume.series.reader for volume in plan.volumes}
+def _readers(plan: CasePlan) -> dict[str, dict[str, str]]:
+    return {
+        kind: {volume.name: volume.series.reader for volume in volumes}
+        for kind, volumes in (("images", plan.images), ("labels", plan.labels))
+    }
 
 
 def _read(volume: PlannedVolume, options: ImportOptions, *, as_label: bool = False) -> tuple[VolumeData, Reorientation]:

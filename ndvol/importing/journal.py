@@ -32,7 +32,7 @@ class Journal:
     def __init__(self, folder: Path, root: str) -> None:
         self._path = folder / JOURNAL_NAME
         # The path itself may name a person.
-        self._root = hashlib.sha256(root.encode()).hexdigest()[:12]
+        self._root = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
         self._before = read_journal(folder)
         self._written = {_line(row) for row in self._before}
         self._rows: list[dict[str, Any]] = []
@@ -63,6 +63,22 @@ class Journal:
         )
         return state if same else None
 
+    def still(self, case: CasePlan) -> tuple[Verdict, ...]:
+        """The verdicts for the sources of an unchanged case; warnings of the run that read them are repeated."""
+        same = "sources and options are those of the last run"
+        said = {row["source"]: row["message"] for row in self._before if row["root"] == self._root and row["case"]}
+        return tuple(
+            Verdict(
+                v.series.source,
+                "unchanged",
+                "unchanged",
+                said.get(v.series.source) or same,
+                case.name,
+                len(v.series.files),
+            )
+            for v in case.volumes
+        )
+
     def add(self, verdict: Verdict, state: dict[str, Any] | None = None) -> None:
         """Note a verdict, with the state of its case if it is the case's first image."""
         row = {"root": self._root, **verdict.to_json()} | ({"state": state} if state else {})
@@ -81,15 +97,19 @@ class Journal:
         for volume in case.volumes:
             self.add(Verdict.refused(volume.series.source, error, files=len(volume.series.files)))
 
-    def finish(self, volumes: Path) -> dict[str, dict[str, Any]]:
-        """Replace the file as a whole by this run's rows and the older ones that still hold.
+    def states(self, volumes: Path) -> dict[str, dict[str, Any]]:
+        """The states of all cases that the bundle holds, by name in sorted order."""
+        rows = sorted(self._rows_that_hold(volumes), key=lambda row: row["case"] or "")
+        return {row["case"]: row["state"] for row in rows if row.get("state")}
 
-        Those are the rows of other roots, and of any case that is in the bundle and that this run did not touch:
-        a source that is gone, or has become unreadable, does not take its published case along.
+    def finish(self, volumes: Path) -> None:
+        """Replace the file as a whole by this run's rows and the older ones that still hold."""
+        replace_file(self._path, "".join(map(_line, self._rows_that_hold(volumes))).encode())
 
-        Returns
-        -------
-        the states of all cases that the bundle holds, by name in sorted order.
+    def _rows_that_hold(self, volumes: Path) -> list[dict[str, Any]]:
+        """This run's rows, those of other roots, and those of any case in the bundle that this run did not touch.
+
+        A source that is gone, or has become unreadable, does not take its published case along.
         """
         cases = {row["case"] for row in self._rows if row["case"]}
         sources = {row["source"] for row in self._rows if row["case"]}
@@ -102,13 +122,11 @@ class Journal:
             replaced = row["case"] in cases or (ours and row["source"] in sources)
             return not replaced and (volumes / f"{row['case']}.h5").is_file()
 
-        rows = [*filter(holds, self._before), *self._rows]
-        replace_file(self._path, "".join(map(_line, rows)).encode())
-        return {row["case"]: row["state"] for row in sorted(rows, key=lambda r: r["case"] or "") if row.get("state")}
+        return [*filter(holds, self._before), *self._rows]
 
 
 def _line(row: dict[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    return json.dumps(row) + "\n"
 
 
 def replace_file(path: Path, data: bytes) -> None:

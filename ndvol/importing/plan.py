@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 from ndvol.categories import CategoryTree
 from ndvol.errors import CategoryError, OptionError, SourceError
 from ndvol.formats import Series, readers
+from ndvol.opening import JOURNAL_NAME
 from ndvol.verdict import Verdict
 
 IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "img"})
@@ -155,7 +157,7 @@ def plan_import(source: str | Path, options: ImportOptions | None = None) -> Imp
 def list_files(source: str | Path) -> tuple[Path, list[str]]:
     """The root folder and, relative to it, all files below in sorted order; a single file is its folder's only one.
 
-    Hidden files and folders are passed over, and links that lead out of the root are not followed.
+    Hidden files, hidden folders and bundles are passed over, and links that lead out of the root are not followed.
     """
     path = Path(source)
     if path.is_file():
@@ -166,6 +168,10 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
     real = root.resolve()
     files = []
     for folder, folders, names in os.walk(root):
+        if JOURNAL_NAME in names:
+            # A bundle: what an import wrote is no source.
+            folders.clear()
+            continue
         folders[:] = sorted(n for n in folders if not n.startswith("."))
         for name in names:
             file = Path(folder, name)
@@ -231,19 +237,32 @@ def _image_name(series: Series, options: ImportOptions) -> str:
 
 def _pair(images: list[_Candidate], labels: list[_Candidate]) -> tuple[list[CasePlan], list[Verdict]]:
     """Cases of one image and the labels of the same group and key; a lone image takes a lone label of its group."""
+    by_key: dict[tuple[str, str], list[int]] = {}
+    for i, image in enumerate(images):
+        by_key.setdefault((image.group, image.key), []).append(i)
+    images_in, labels_in = Counter(i.group for i in images), Counter(label.group for label in labels)
+    lone = {image.group: i for i, image in enumerate(images)}
     taken: dict[int, list[PlannedVolume]] = {i: [] for i in range(len(images))}
     orphans = []
     for label in labels:
-        group = [i for i, image in enumerate(images) if image.group == label.group]
-        hits = [i for i in group if images[i].key == label.key]
-        alone = len(group) == 1 and sum(other.group == label.group for other in labels) == 1
-        if alone or len(hits) == 1:
-            taken[hits[0] if hits else group[0]].append(label.volume)
-        else:
+        hits = by_key.get((label.group, label.key), [])
+        volume, code, message = label.volume, "", ""
+        if not hits and images_in[label.group] == labels_in[label.group] == 1:
+            hits = [lone[label.group]]
+            doubt = f"paired with {images[hits[0]].volume.series.source}, the only image, though their names differ"
+            volume = replace(volume, series=replace(volume.series, warnings=(*volume.series.warnings, doubt)))
+        if len(hits) != 1:
             found = f"{len(hits)} images" if hits else "no image"
-            message = f"{found} of the same name ({label.key!r}); name image and label alike"
-            series = label.volume.series
-            orphans.append(Verdict(series.source, "refused", "no-image-for-label", message, files=len(series.files)))
+            code, message = (
+                "no-image-for-label",
+                f"{found} of the same name ({label.key!r}); name image and label alike",
+            )
+        elif any(volume.name == other.name for other in taken[hits[0]]):
+            code, message = "label-name-taken", f"its image has another label volume {volume.name!r} already"
+        if code:
+            orphans.append(Verdict(volume.series.source, "refused", code, message, files=len(volume.series.files)))
+        else:
+            taken[hits[0]].append(volume)
     names = _case_names([image.volume.series for image in images])
     cases = [CasePlan(names[i], (image.volume,), tuple(taken[i])) for i, image in enumerate(images)]
     return sorted(cases, key=lambda case: case.name), orphans
@@ -256,13 +275,19 @@ def _case_names(series: Sequence[Series]) -> list[str]:
     for i, s in enumerate(series):
         if counts[_slug(s.name)] > 1:
             names[i] = _slug("-".join([*PurePosixPath(s.files[0]).parts[:-1], s.name]))
-    seen: dict[str, int] = {}
+    proposed, used = Counter(map(_folded, names)), set[str]()
     for i, name in enumerate(names):
-        # Compared in lower case: some file systems do not tell cases apart.
-        seen[name.lower()] = seen.get(name.lower(), 0) + 1
-        if seen[name.lower()] > 1:
-            names[i] = f"{name}-{seen[name.lower()]}"
+        number = 1
+        while _folded(names[i]) in used or (number > 1 and _folded(names[i]) in proposed):
+            number += 1
+            names[i] = f"{name}-{number}"
+        used.add(_folded(names[i]))
     return names
+
+
+def _folded(name: str) -> str:
+    """What two names have in common that a file system may take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _slug(text: str) -> str:

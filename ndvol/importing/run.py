@@ -15,15 +15,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ndvol.catalog import CATALOG_NAME, Catalog, coco_from_records
+from ndvol.catalog import CATALOG_NAME, Catalog, coco_from_records, load_coco
 from ndvol.categories import CategoryTree
-from ndvol.errors import ImportFailedError, NdvolError, SourceError, StoreError
+from ndvol.errors import CatalogError, ImportFailedError, NdvolError, OptionError, SourceError, StoreError
 from ndvol.importing.case import ImportedCase, describe_case, import_case
 from ndvol.importing.journal import Journal, replace_file
 from ndvol.importing.plan import CasePlan, ImportOptions, ImportPlan, plan_import
+from ndvol.opening import open_case as open_record
 from ndvol.opening import open_catalog
-from ndvol.store import open_case
+from ndvol.store import open_case, read_objects
 from ndvol.verdict import Verdict
+from ndvol.volumes import Case
 
 VOLUMES = "volumes"
 
@@ -53,7 +55,8 @@ def import_tree(
 
     Returns
     -------
-    the catalogue; its `verdicts` say what happened to every source, as does ``import.jsonl``.
+    the catalogue of the whole bundle; its `verdicts` say what happened to every source of this run. The bundle's
+    ``import.jsonl`` holds those of all runs.
 
     Raises
     ------
@@ -71,17 +74,36 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress:
     with _storage_errors(folder):
         volumes.mkdir(parents=True, exist_ok=True)
         with _only_writer(folder):
+            _refuse_foreign(folder)
             for left_over in [*volumes.glob("*.part"), *volumes.glob("*.room")]:
                 left_over.unlink()
             journal = Journal(folder, plan.root)
             _import_cases(plan, volumes, journal, jobs, progress)
-            _write_catalog(folder, journal.finish(volumes), plan.options)
+            coco = _describe_bundle(folder, journal, plan.options)
+            journal.finish(volumes)
+            # Last, when all that it names is there.
+            replace_file(folder / CATALOG_NAME, json.dumps(coco, ensure_ascii=False, indent=1).encode())
     if not any(v.case for v in journal.verdicts):
         reasons = "; ".join(f"{v.source}: {v.message}" for v in journal.verdicts[:5])
         raise ImportFailedError(
             f"nothing could be imported from {plan.root}", got=reasons or "no files", verdicts=journal.verdicts
         )
-    return open_catalog(folder)
+    catalog = open_catalog(folder)
+    records = list(catalog.records.values())
+    return Catalog(records, catalog.categories, open_record, path=catalog.path, verdicts=journal.verdicts)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise rather than replace a catalogue that holds what no import wrote."""
+    path = folder / CATALOG_NAME
+    data = load_coco(path) if path.is_file() else {}
+    rows = [row for table in ("images", "annotations") for row in data.get(table) or []]
+    if not all(isinstance(row, dict) and "ndvol" in row for row in rows):
+        raise CatalogError(
+            f"{path} holds images or annotations that no import wrote, and would be replaced",
+            hint="give your own catalogue another name, or import into another folder",
+            code="foreign-catalogue",
+        )
 
 
 def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, progress: bool) -> None:
@@ -90,7 +112,7 @@ def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, 
     todo = []
     for case in plan.cases:
         if state := journal.unchanged(case, plan.options, volumes):
-            journal.add_case(ImportedCase(case.name, _unchanged(case), state))
+            journal.add_case(ImportedCase(case.name, journal.still(case), state))
         else:
             todo.append(case)
     guarded = {case.name for case in todo if journal.belongs_to_other_root(case.name)}
@@ -106,14 +128,6 @@ def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, 
             bar.update()
 
 
-def _unchanged(case: CasePlan) -> tuple[Verdict, ...]:
-    message = "sources and options are those of the last run"
-    return tuple(
-        Verdict(v.series.source, "unchanged", "unchanged", message, case.name, len(v.series.files))
-        for v in case.volumes
-    )
-
-
 def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: CasePlan) -> Outcome:
     """Import one case; what is wrong with it is an answer, so that the others go on."""
     try:
@@ -122,12 +136,16 @@ def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: Cas
         return case, error
     except MemoryError as error:
         return case, SourceError(f"case {case.name!r} does not fit into memory", got=error, code="out-of-memory")
+    except Exception as error:
+        # A bug of ours or of a library may cost its own case, never the others.
+        return case, SourceError(f"case {case.name!r} could not be imported", got=repr(error), code="internal")
 
 
 def _outcomes(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
     if jobs <= 1:
         yield from map(attempt, cases)
         return
+    _check_workers()
     finished: set[str] = set()
     try:
         for outcome in _in_pool(cases, attempt, jobs):
@@ -140,6 +158,16 @@ def _outcomes(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Ou
                 yield from _in_pool([case], attempt, 1)
             except BrokenProcessPool:
                 yield case, SourceError(f"case {case.name!r} crashed its worker process", code="worker-died")
+
+
+def _check_workers() -> None:
+    """Raise when no worker process starts: a script without the guard that spawning needs would look like a crash."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            pool.submit(int).result()
+        except BrokenProcessPool:
+            hint = 'put the call under `if __name__ == "__main__":`, or import with jobs=1'
+            raise OptionError("worker processes do not start", hint=hint, code="no-workers") from None
 
 
 def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
@@ -163,22 +191,32 @@ def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Out
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_catalog(folder: Path, states: Mapping[str, dict[str, Any]], options: ImportOptions) -> None:
-    """Replace the kwcoco file last, when all that it names is there."""
-    paths = {name: folder / VOLUMES / f"{name}.h5" for name in states}
-    tree = _category_tree(folder, paths, options.categories)
-    records = [describe_case(paths[name], state["sha256"], tree) for name, state in states.items()]
-    text = json.dumps(coco_from_records(records, tree, folder), ensure_ascii=False, indent=1)
-    replace_file(folder / CATALOG_NAME, text.encode())
+def _describe_bundle(folder: Path, journal: Journal, options: ImportOptions) -> dict[str, Any]:
+    """The kwcoco dictionary of all intact cases of the bundle; a damaged one gets a verdict instead."""
+    found: dict[str, tuple[Path, str, Case]] = {}
+    for name, state in journal.states(folder / VOLUMES).items():
+        path = folder / VOLUMES / f"{name}.h5"
+        try:
+            case = open_case(path)
+            for label in case.labels:
+                read_objects(path, label)
+            found[name] = path, state["sha256"], case
+        except NdvolError as error:
+            hint = "delete it and run its import again"
+            damage = SourceError(f"the case {name!r} of the bundle is damaged", got=error, hint=hint, code="damage")
+            journal.add(Verdict.refused(f"{VOLUMES}/{path.name}", damage))
+    tree = _category_tree(folder, [case for _, _, case in found.values()], options.categories)
+    records = [describe_case(path, sha256, tree) for path, sha256, _ in found.values()]
+    return coco_from_records(records, tree, folder)
 
 
-def _category_tree(folder: Path, paths: Mapping[str, Path], table: Sequence[Mapping[str, Any]]) -> CategoryTree:
+def _category_tree(folder: Path, cases: Sequence[Case], table: Sequence[Mapping[str, Any]]) -> CategoryTree:
     """The categories of the options, of the catalogue so far, and those that label volumes name besides."""
     rows = [{"name": row["name"], "supercategory": row.get("supercategory")} for row in table]
     if (folder / CATALOG_NAME).is_file():
         rows += [{**row, "id": None} for row in open_catalog(folder).categories.to_coco()]
-    for path in paths.values():
-        for label in open_case(path).labels.values():
+    for case in cases:
+        for label in case.labels.values():
             rows += [{"name": label.categories[value]} for value in sorted(label.categories)]
     # The first mention counts: it may be the one with a supercategory.
     first: dict[str, Mapping[str, Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import prod
@@ -16,6 +17,7 @@ os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters)
 import numpy as np
+from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, StoreError, UnknownNameError, UnsafeFileError
 
@@ -29,21 +31,35 @@ ALLOWED_FILTERS = {
 """Filters that h5py and hdf5plugin bring along; others would need a plug-in from a path."""
 
 MAX_CHUNK_BYTES = 2**30
+MAX_TABLE_BYTES = 2**32
+"""Of a table that is read as a whole: manifest, index, provenance."""
 MAX_HANDLES = 64
 """Open files kept per process."""
 
-READ_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
-"""What h5py raises on damaged bytes, depending on where they are."""
+READ_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
+"""What h5py and the use of what it returns raise on damaged or hostile bytes, depending on where they are."""
 
 
 @dataclass(slots=True)
 class _Handle:
     file: h5py.File
+    stamp: tuple[int, ...]
+    """Which file it was when it was opened: an import may have put another one at the path since."""
     datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
     """Data sets that were audited once; walking to one again would cost more than reading a small window."""
 
 
 _handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
+_lock = threading.RLock()
+
+
+def _new_lock() -> None:
+    """A thread of the parent may have held the lock when it forked; its child starts with one of its own."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 def open_file(path: str | Path) -> h5py.File:
@@ -64,15 +80,27 @@ def open_dataset(path: str | Path, dataset: str) -> h5py.Dataset:
 
 
 def _handle(path: str | Path) -> _Handle:
-    key = (os.getpid(), str(path))
-    if key in _handles:
+    key = os.getpid(), str(Path(path).absolute())
+    with _lock:
+        known = _handles.get(key)
+        if known is not None and known.stamp == _stamp(path):
+            _handles.move_to_end(key)
+            return known
+        # Not closed here: another thread may be reading. The last reference that goes closes the file.
+        _handles[key] = known = _Handle(open_once(path), _stamp(path))
         _handles.move_to_end(key)
-        return _handles[key]
-    _handles[key] = _Handle(open_once(path))
-    mine = [k for k in _handles if k[0] == key[0]]
-    if len(mine) > MAX_HANDLES:
-        _handles.pop(mine[0]).file.close()
-    return _handles[key]
+        mine = [k for k in _handles if k[0] == key[0]]
+        if len(mine) > MAX_HANDLES:
+            del _handles[mine[0]]
+        return known
+
+
+def _stamp(path: str | Path) -> tuple[int, ...]:
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def open_once(path: str | Path) -> h5py.File:
@@ -86,8 +114,9 @@ def open_once(path: str | Path) -> h5py.File:
 
 
 def forget(path: str | Path) -> None:
-    """Close this process's kept handle of a file that is about to be replaced."""
-    handle = _handles.pop((os.getpid(), str(path)), None)
+    """Close this process's kept handle, so that the file is read from its bytes again."""
+    with _lock:
+        handle = _handles.pop((os.getpid(), str(Path(path).absolute())), None)
     if handle is not None:
         handle.file.close()
 
@@ -155,6 +184,17 @@ def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:
     if not isinstance(node, h5py.Dataset):
         raise UnknownNameError(f"{path!r} in {file.filename} is a group", hint="name the data set in it")
     return node
+
+
+def read_table(file: h5py.File, path: str) -> NDArray[Any]:
+    """A whole data set of moderate size, audited."""
+    dataset = get_dataset(file, path)
+    if (dataset.size or 0) * dataset.dtype.itemsize > MAX_TABLE_BYTES:
+        raise UnsafeFileError(f"the table {path!r} in {file.filename} declares {dataset.shape} entries")
+    try:
+        return np.asarray(dataset[...])
+    except READ_ERRORS as error:
+        raise DamageError(f"cannot read {path!r} in {file.filename}", got=error, path=file.filename) from error
 
 
 def put_text(node: h5py.HLObject, name: str, text: str) -> None:

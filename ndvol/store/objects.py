@@ -29,10 +29,12 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
     """
     rows = []
     neighbours = np.ones((3,) * labels.ndim, bool)
-    for value in (int(v) for v in np.unique(labels) if v != 0):
-        mask = labels == value
-        box = _bounding_box(mask)
-        inner = mask[box]
+    values = np.unique(labels)
+    values = values[values != 0]
+    # One pass finds the boxes of all values: 1 … n in the place of the values themselves.
+    codes = np.where(labels != 0, np.searchsorted(values, labels) + 1, 0).astype(np.int32)
+    for value, box in zip(values.tolist(), ndimage.find_objects(codes), strict=True):
+        inner = labels[box] == value
         parts, count = ndimage.label(inner, neighbours) if policy == "component" else (inner.astype(np.uint8), 1)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
         for number, part in enumerate(ndimage.find_objects(parts), start=1):
@@ -40,11 +42,3 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
             stop = [b.start + p.stop for b, p in zip(box, part, strict=True)]
             rows.append([value, int(sizes[number]), *start, *stop])
     return np.array(rows, np.int64).reshape(-1, 2 + 2 * labels.ndim)
-
-
-def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(tuple(i for i in range(mask.ndim) if i != axis)))
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Grid, Window
 from ndvol.label_index import LabelIndex
-from ndvol.store.hdf5 import READ_ERRORS, get, get_dataset, get_text, open_dataset, open_file
+from ndvol.store.hdf5 import READ_ERRORS, get, get_text, open_dataset, open_file, read_table
 from ndvol.store.verify import check_format
 from ndvol.volumes import Case, LabelVolume, Volume, valid_window
 
@@ -30,14 +29,18 @@ class Hdf5Source:
     """
 
     def __init__(self, path: str | Path, datasets: tuple[str, ...]) -> None:
-        self._path = str(path)
+        # Absolute, so that a worker with another working directory finds it.
+        self._path = str(Path(path).absolute())
         self._datasets = datasets
-        first = open_dataset(self._path, datasets[0])
+        levels = [open_dataset(self._path, dataset) for dataset in datasets]
+        first = levels[0]
+        if first.shape is None or first.dtype.kind not in "biuf":
+            raise StoreError(f"{datasets[0]!r} in {path} holds no numbers", got=first.dtype)
+        if any(level.dtype != first.dtype or len(level.shape) != len(first.shape) for level in levels):
+            raise StoreError(f"the levels of {datasets[0]!r} in {path} differ in type or axes")
         self.shape: tuple[int, ...] = first.shape
         self.dtype: np.dtype[Any] = first.dtype.newbyteorder("=")
         self._index: LabelIndex | None = None
-        if self.dtype.kind not in "biuf":
-            raise StoreError(f"{datasets[0]!r} in {path} holds no numbers", got=first.dtype)
 
     @property
     def levels(self) -> int:
@@ -73,10 +76,12 @@ class Hdf5Source:
     def label_index(self) -> LabelIndex:
         """The stored index of a label volume; read on first use."""
         if self._index is None:
-            file = open_file(self._path)
             group = self._datasets[0].rsplit("/", 1)[0]
             chunk = open_dataset(self._path, self._datasets[0]).chunks
-            self._index = LabelIndex(self, chunk, _table(file, f"{group}/index/counts"))
+            table = read_table(open_file(self._path), f"{group}/index/counts")
+            if chunk is None or table.ndim != 2 or table.shape[1] != 3:
+                raise StoreError(f"the index of {group!r} in {self._path} is no table of counts per chunk")
+            self._index = LabelIndex(self, chunk, table)
         return self._index
 
 
@@ -99,7 +104,7 @@ def open_case(path: str | Path) -> Case:
 
 def read_objects(path: str | Path, label: str) -> NDArray[np.int64]:
     """The object table of a label volume: (n, 2 + 2 * ndim), columns as in `find_objects`."""
-    return _table(open_file(path), f"labels/{label}/index/objects")
+    return read_table(open_file(path), f"labels/{label}/index/objects")
 
 
 def read_identity(path: str | Path) -> dict[str, str]:
@@ -111,7 +116,7 @@ def read_identity(path: str | Path) -> dict[str, str]:
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """What the writer noted on where the case comes from."""
-    data = _table(open_file(path), "provenance")
+    data = read_table(open_file(path), "provenance")
     try:
         provenance: dict[str, Any] = json.loads(data.tobytes())
     except ValueError as error:
@@ -157,6 +162,8 @@ def _volume(path: str | Path, group_path: str) -> Volume:
 def _label(path: str | Path, group_path: str) -> LabelVolume:
     grid, source, attributes = _parts(path, group_path)
     table = json.loads(get_text(get(open_file(path), group_path), "categories"))
+    if source.dtype.kind not in "iu" or not isinstance(table, dict):
+        raise StoreError(f"{group_path!r} in {path} is no label volume: integers with a table of categories")
     categories = {int(value): str(name) for value, name in table.items()}
     return LabelVolume(group_path.split("/", 1)[1], grid, source, attributes, categories)
 
@@ -164,20 +171,14 @@ def _label(path: str | Path, group_path: str) -> LabelVolume:
 def _parts(path: str | Path, group_path: str) -> tuple[Grid, Hdf5Source, dict[str, Any]]:
     group = get(open_file(path), group_path)
     levels = sorted((n for n in group if n.isdigit()), key=int)
+    if not levels:
+        raise StoreError(f"{group_path!r} in {path} has no level 0")
     source = Hdf5Source(path, tuple(f"{group_path}/{n}" for n in levels))
     texts = {name: get_text(group, name) for name in ("axes", "frame", "unit", "reorientation", "attributes")}
     grid = Grid(texts["axes"], source.shape, group.attrs["affine"], texts["frame"], texts["unit"])
     attributes = json.loads(texts["attributes"])
     attributes["reorientation"] = json.loads(texts["reorientation"])
     return grid, source, attributes
-
-
-def _table(file: h5py.File, path: str) -> NDArray[Any]:
-    dataset = get_dataset(file, path)
-    try:
-        return np.asarray(dataset[...])
-    except READ_ERRORS as error:
-        raise _as_damage(error, file.filename) from error
 
 
 def _as_damage(error: Exception, path: str | Path) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
@@ -24,9 +25,11 @@ from ndvol.label_index import count_chunks
 from ndvol.store.codec import FAST, TABLE, Codec
 from ndvol.store.hdf5 import LIBVER, forget, put_text
 from ndvol.store.objects import find_objects
-from ndvol.store.verify import FORMAT_VERSION, verify_file
+from ndvol.store.verify import ATTRIBUTES_DIGEST, FORMAT_VERSION, attributes_digest, verify_file
 from ndvol.version import __version__
 
+NAME = re.compile(r"[\w-][\w.-]*")
+"""Names of volumes: no slash, no leading dot."""
 _METADATA_ROOM = 2**20
 
 
@@ -154,6 +157,8 @@ class CaseWriter:
         reorientation: Reorientation | None,
         attributes: Mapping[str, Any] | None,
     ) -> None:
+        if not NAME.fullmatch(path.split("/", 1)[1]):
+            raise OptionError(f"{path!r} is no name for a volume", expected="letters, digits, '-', '_' and '.'")
         if array.shape != grid.shape:
             raise GridError(f"{path!r}: array and grid differ", got=array.shape, expected=grid.shape)
         if array.dtype.kind not in "biuf":
@@ -211,6 +216,7 @@ class CaseWriter:
         self._table(self._file, "manifest", table)
         put_text(self._file["manifest"], "datasets", json.dumps(datasets))
         put_text(self._file, "manifest_xxh3", xxhash.xxh3_64_hexdigest(table.tobytes()))
+        put_text(self._file, ATTRIBUTES_DIGEST, attributes_digest(self._file))
         self._reserve_metadata()
         self._file.close()
         if damage := verify_file(self._part):

@@ -17,7 +17,7 @@ import pytest
 
 import ndvol
 from ndvol.demo import CATEGORIES, make_toy, write_toy_sources
-from ndvol.errors import CategoryError, ImportFailedError, OptionError, SourceError, StoreError
+from ndvol.errors import CatalogError, CategoryError, ImportFailedError, OptionError, SourceError, StoreError
 from ndvol.formats.writing import write_nifti
 from ndvol.geometry import Grid
 from ndvol.importing import ImportOptions, import_tree, plan_import, read_categories
@@ -178,7 +178,9 @@ def test_a_published_case_outlives_its_source(tmp_path):
         catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
         assert list(catalog) == ["a", "b", "c"]
         assert {n: d for n, d in digests(tmp_path / "bundle").items() if n != "c.h5"} == before
-        assert {v.status for v in catalog.verdicts if v.source == "images/a.nii.gz"} == {"imported", "refused"}
+        assert {v.status for v in catalog.verdicts if v.source == "images/a.nii.gz"} == {"refused"}
+        kept = open_catalog(tmp_path / "bundle").verdicts
+        assert {v.status for v in kept if v.source == "images/a.nii.gz"} == {"imported", "refused"}
     (tmp_path / "bundle" / "volumes" / "b.h5").unlink()
     assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["a", "c"]
 
@@ -232,6 +234,119 @@ def test_images_and_labels_of_the_same_name_in_two_folders(tmp_path):
             ("(labels) b.nii.gz", "b", status),
         ]
         assert all(case.labels["labels"].index.count(1) for case in catalog.values())
+
+
+def test_names_that_a_file_system_takes_for_one_stay_apart(tmp_path):
+    names = ("Foo", "foo", "foo-2", "caf\u00e9", "cafe\u0301")
+    for k, name in enumerate(names):
+        write_nifti(tmp_path / "raw" / f"{name}.nii", np.full(GRID.shape, k, np.int16), GRID)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert len(catalog) == 5
+    assert sorted(int(case.images["image"][0, 0, 0]) for case in catalog.values()) == [0, 1, 2, 3, 4]
+
+
+def test_what_users_added_to_a_catalogue_is_not_replaced(tmp_path):
+    small_pair(tmp_path / "raw")
+    import_tree(tmp_path / "raw", tmp_path / "bundle")
+    path = tmp_path / "bundle" / "data.kwcoco.json"
+    data = json.loads(path.read_text())
+    data["annotations"].append({"id": 99, "image_id": 1, "category_id": 1, "bbox": [0, 0, 2, 2]})
+    path.write_text(json.dumps(data))
+    before = path.read_bytes()
+    with pytest.raises(CatalogError, match="no import wrote"):
+        import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert path.read_bytes() == before
+
+
+def test_published_labels_are_not_taken_away(tmp_path):
+    small_pair(tmp_path / "raw")
+    images = tmp_path / "raw" / "images"
+    options = ImportOptions(labels=str(tmp_path / "raw" / "labels"))
+    import_tree(images, tmp_path / "bundle", options=options)
+    before = digests(tmp_path / "bundle")
+    with pytest.raises(ImportFailedError, match="would take away; got no source for labels"):
+        import_tree(images, tmp_path / "bundle")
+    assert digests(tmp_path / "bundle") == before
+    assert list(open_catalog(tmp_path / "bundle")["a"].labels) == ["labels"]
+
+
+def test_a_lone_label_of_another_name_is_paired_with_a_warning(tmp_path):
+    small_pair(tmp_path / "raw")
+    (tmp_path / "raw" / "labels" / "a.nii.gz").rename(tmp_path / "raw" / "labels" / "mask.nii.gz")
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    [verdict] = [v for v in catalog.verdicts if v.source == "labels/mask.nii.gz"]
+    assert (verdict.status, verdict.case) == ("imported with warnings", "a")
+    assert "paired with images/a.nii.gz, the only image, though their names differ" in verdict.message
+    [again] = [v for v in import_tree(tmp_path / "raw", tmp_path / "bundle").verdicts if "mask" in v.source]
+    assert (again.status, again.message) == ("unchanged", verdict.message)
+
+
+def test_a_bug_costs_only_its_own_case(tmp_path, monkeypatch):
+    small_pair(tmp_path / "raw", name="a")
+    small_pair(tmp_path / "raw", name="b")
+    write = ndvol.importing.case.write_preview
+
+    def fail(path, *rest):
+        if path.name == "a.h5":
+            raise RuntimeError("a bug")
+        return write(path, *rest)
+
+    monkeypatch.setattr("ndvol.importing.case.write_preview", fail)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert {v.code for v in catalog.verdicts} == {"internal", "ok"}
+    assert "b" in catalog
+
+
+def test_two_labels_of_one_name_for_an_image_are_refused(tmp_path):
+    _, label = small_pair(tmp_path / "raw")
+    write_nifti(tmp_path / "raw" / "labels" / "a.nii", label, GRID)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert sorted(v.code for v in catalog.verdicts) == ["label-name-taken", "ok", "ok"]
+
+
+def test_a_file_name_that_is_no_text_harms_nothing(tmp_path):
+    small_pair(tmp_path / "raw")
+    Path(os.fsdecode(os.fsencode(tmp_path / "raw") + b"/caf\xe9.txt")).write_text("x")
+    for _ in range(2):
+        assert list(import_tree(tmp_path / "raw", tmp_path / "bundle")) == ["a"]
+
+
+def test_a_damaged_case_does_not_stop_later_imports(tmp_path):
+    small_pair(tmp_path / "one", name="a")
+    small_pair(tmp_path / "two", name="b")
+    import_tree(tmp_path / "one", tmp_path / "bundle")
+    (tmp_path / "bundle" / "volumes" / "a.h5").write_bytes(b"damaged")
+    catalog = import_tree(tmp_path / "two", tmp_path / "bundle")
+    assert list(catalog) == ["b"]
+    assert [v.code for v in catalog.verdicts if v.source == "volumes/a.h5"] == ["damage"]
+
+
+def test_a_bundle_inside_its_source_is_no_source(tmp_path):
+    small_pair(tmp_path / "raw")
+    for _ in range(2):
+        assert list(import_tree(tmp_path / "raw", tmp_path / "raw" / "bundle")) == ["a"]
+
+
+def test_an_import_by_other_processes_is_seen_here(tmp_path):
+    """The parent keeps files open that workers replace; it must not describe the old ones."""
+    image, _ = small_pair(tmp_path / "raw")
+    first = import_tree(tmp_path / "raw", tmp_path / "bundle", jobs=2)
+    assert first["a"].images["image"][0, 0, 0] == image[0, 0, 0]
+    label = np.zeros(GRID.shape, np.uint8)
+    label[0, 0, 0] = 1
+    write_nifti(tmp_path / "raw" / "images" / "a.nii.gz", image + 7, GRID)
+    write_nifti(tmp_path / "raw" / "labels" / "a.nii.gz", label, GRID)
+    second = import_tree(tmp_path / "raw", tmp_path / "bundle", jobs=2)
+    assert second["a"].images["image"][0, 0, 0] == image[0, 0, 0] + 7
+    assert second.record("a").objects.voxels.tolist() == [1]
+
+
+def test_a_script_without_the_guard_for_workers_is_told(tmp_path):
+    small_pair(tmp_path / "raw")
+    script = tmp_path / "script.py"
+    script.write_text(f"import ndvol\nndvol.import_tree({str(tmp_path / 'raw')!r}, {str(tmp_path / 'b')!r}, jobs=2)\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert "worker processes do not start; put the call under `if __name__" in done.stderr
 
 
 def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -214,6 +215,73 @@ def test_a_lost_and_an_added_chunk_are_found(toy, tmp_path):
     assert "a chunk is there that was never written" in [d.what for d in verify_file(path)]
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda file: file["images/CT"].attrs.modify("affine", np.eye(4)), "an attribute has changed"),
+        (lambda file: file.copy("images/CT", "images/other"), "the data sets are not those that the manifest names"),
+    ],
+)
+def test_verify_finds_changed_attributes_and_added_objects(toy, change, found):
+    with h5py.File(toy, "r+") as file:
+        change(file)
+    assert found in [d.what for d in verify_file(toy)]
+
+
+def test_large_attributes_are_covered(tmp_path):
+    grid = Grid.regular("yx", (2, 2))
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="") as writer:
+        names = {v: f"cell-nucleus-{v}" for v in range(1, 4001)}
+        writer.add_label("cells", np.eye(2, dtype=np.uint16), grid, categories=names)
+    assert open_case(tmp_path / "a.h5").labels["cells"].categories[1234] == "cell-nucleus-1234"
+    raw = bytearray((tmp_path / "a.h5").read_bytes())
+    raw[raw.index(b"cell-nucleus-1234")] ^= 1
+    (tmp_path / "b.h5").write_bytes(raw)
+    assert verify_file(tmp_path / "b.h5")
+
+
+def replaced(name, **how):
+    def change(file):
+        del file[name]
+        if how:
+            file.create_dataset(name, **how)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced("labels/organs/0"),
+        replaced("images/CT", data=1),
+        replaced("labels/organs/0", data=np.zeros(SHAPE, np.float32)),
+        replaced("labels/organs/0", data=np.zeros(SHAPE, np.uint8)),
+        replaced("labels/organs/index/counts", data=np.zeros(3, np.int64)),
+        lambda file: file["labels/organs"].attrs.modify("categories", np.bytes_("[1]")),
+    ],
+)
+def test_odd_structure_is_an_error_of_ours(toy, change):
+    with h5py.File(toy, "r+") as file:
+        change(file)
+    with pytest.raises(NdvolError):
+        open_case(toy).labels["organs"].index.count(1)
+    assert verify_file(toy)
+
+
+def test_an_empty_data_set_is_refused(tmp_path):
+    with h5py.File(tmp_path / "empty.h5", "w") as file:
+        file["x"] = h5py.Empty("f4")
+    with pytest.raises(StoreError, match="holds no numbers"):
+        open_hdf5(tmp_path / "empty.h5", "x", axes="")
+
+
+def test_a_manifest_of_absurd_size_is_not_read(toy):
+    with h5py.File(toy, "r+") as file:
+        del file["manifest"]
+        file.create_dataset("manifest", (2**45, 3), "u8", chunks=(1024, 3))
+    assert any("declares" in d.what for d in verify_file(toy))
+
+
 def test_reading_damage_names_file_data_set_and_window(toy, tmp_path):
     info = chunk_infos(toy, "images/CT/0")[0]
     raw = bytearray(toy.read_bytes())
@@ -339,6 +407,38 @@ def test_a_case_pickles_as_path_and_options(toy):
     data = pickle.dumps(case)
     assert len(data) < 4000
     np.testing.assert_array_equal(pickle.loads(data).labels["organs"], case.labels["organs"])
+
+
+def test_a_replaced_file_and_another_folder_are_noticed(tmp_path, monkeypatch):
+    for k, folder in enumerate(("one", "two")):
+        (tmp_path / folder).mkdir()
+        with CaseWriter(tmp_path / folder / "c.h5", case="c", uuid="") as writer:
+            writer.add_image("i", np.full((4, 4), k), Grid.regular("yx", (4, 4)))
+    monkeypatch.chdir(tmp_path / "one")
+    first = open_case("c.h5")
+    assert first.images["i"][0, 0] == 0
+    monkeypatch.chdir(tmp_path / "two")
+    assert open_case("c.h5").images["i"][0, 0] == 1
+    assert first.images["i"][0, 0] == 0
+    (tmp_path / "two" / "c.h5").replace(tmp_path / "one" / "c.h5")
+    assert open_case(tmp_path / "one" / "c.h5").images["i"][0, 0] == 1
+
+
+def test_threads_share_handles_while_files_are_evicted(tmp_path, monkeypatch):
+    monkeypatch.setattr("ndvol.store.hdf5.MAX_HANDLES", 3)
+    cases = []
+    for k in range(12):
+        with CaseWriter(tmp_path / f"{k}.h5", case=str(k), uuid="") as writer:
+            writer.add_image("i", np.full((4, 4), k), Grid.regular("yx", (4, 4)))
+        cases.append(open_case(tmp_path / f"{k}.h5"))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            numbers = [k % 12 for k in range(600)]
+            assert list(pool.map(lambda k: int(cases[k].images["i"][1, 1]), numbers)) == numbers
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_more_files_than_handles(tmp_path, monkeypatch):
