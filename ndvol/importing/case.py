@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,13 @@ import numpy as np
 from ndvol.catalog import CaseRecord, Objects
 from ndvol.categories import CategoryTree
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import VolumeData, reader
-from ndvol.geometry import Grid, Reorientation, closest_canonical
-from ndvol.importing.plan import CasePlan, ImportOptions, PlannedVolume
+from ndvol.importing.labels import lost_labels, read_labels, read_volume
+from ndvol.importing.options import ImportOptions
+from ndvol.importing.plan import CasePlan, PlannedVolume
 from ndvol.importing.preview import write_preview
 from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects, verify_file
 from ndvol.verdict import Verdict
 from ndvol.version import __version__
-
-LABEL_TOLERANCE = 0.01
-"""A label lies on its image's grid when their corners agree to this share of a voxel: NIfTI's quaternions round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
             hint="import into another bundle, or rename the source",
             code="name-taken",
         )
-    if not fresh and (lost := sorted(_labels_of(path) - {label.name for label in plan.labels})):
+    if not fresh and (lost := lost_labels(plan.labels, _labels_of(path))):
         raise SourceError(
             f"case {plan.name!r} of the bundle has label volumes that this import would take away",
             got=f"no source for {', '.join(lost)}",
@@ -77,7 +74,7 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
         write_preview(path, path.with_suffix(".png"))
     state = {
         "sources": sources,
-        "options": options.fingerprint(),
+        "options": case_options(plan, options),
         "version": __version__,
         "uuid": identity,
         "sha256": file_sha256(path),
@@ -120,7 +117,7 @@ def _fingerprint(volume: PlannedVolume) -> dict[str, Any]:
 def _identity(plan: CasePlan, options: ImportOptions, sources: list[dict[str, Any]]) -> str:
     """A uuid that is a function of the sources' bytes and the options alone."""
     content = [[s["volume"], list(s["sha256"].values())] for s in sources]
-    facts = [plan.name, content, options.fingerprint(), __version__]
+    facts = [plan.name, content, case_options(plan, options), __version__]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
@@ -128,81 +125,52 @@ def _identity(plan: CasePlan, options: ImportOptions, sources: list[dict[str, An
 def _write_case(
     plan: CasePlan, options: ImportOptions, path: Path, identity: str, sources: list[dict[str, Any]]
 ) -> dict[str, tuple[str, ...]]:
-    warnings: dict[str, tuple[str, ...]] = {}
+    """Write the file of a case; returns the warnings by source."""
+    warnings = {volume.series.source: volume.series.warnings for volume in plan.volumes}
+
+    def warn(source: str, said: tuple[str, ...]) -> None:
+        warnings[source] = tuple(dict.fromkeys((*warnings[source], *said)))
+
+    grids = []
     with CaseWriter(path, case=plan.name, uuid=identity) as writer:
         for volume in plan.images:
-            data, turn = _read(volume, options)
-            warnings[volume.series.source] = tuple(dict.fromkeys((*volume.series.warnings, *data.warnings)))
+            data, turn = read_volume(volume, options)
+            warn(volume.series.source, data.warnings)
             facts = {**data.attributes, "modality": data.modality or options.modality, "value_unit": data.value_unit}
             writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
-            grid = data.grid
-        for volume in plan.labels:
-            data, turn = _read(volume, options, as_label=True)
-            warnings[volume.series.source] = tuple(dict.fromkeys((*volume.series.warnings, *data.warnings)))
-            _check_on_image(volume, data.grid, grid)
-            names = name_values(volume.name, data, options)
-            # The image's grid is the truth; the label's may differ from it by rounding.
-            placed = grid if grid.shape == data.array.shape else data.grid
+            grids.append(data.grid)
+        del data  # one volume at a time
+        for label in read_labels(plan, options, grids[0]):
+            for source, said in label.warnings.items():
+                warn(source, said)
             writer.add_label(
-                volume.name, data.array, placed, categories=names, reorientation=turn, objects=options.objects
+                label.name,
+                label.array,
+                label.grid,
+                categories=label.categories,
+                reorientation=label.reorientation,
+                objects=options.objects,
             )
         digests = [{"volume": s["volume"], "sha256": list(s["sha256"].values())} for s in sources]
         writer.set_provenance(
-            {"sources": digests, "options": options.fingerprint(), "readers": _readers(plan), "ndvol": __version__}
+            {
+                "sources": digests,
+                "options": case_options(plan, options),
+                "readers": _readers(plan),
+                "ndvol": __version__,
+            }
         )
     return warnings
 
 
-def _readers(plan: CasePlan) -> dict[str, dict[str, str]]:
-    return {
-        kind: {volume.name: volume.series.reader for volume in volumes}
-        for kind, volumes in (("images", plan.images), ("labels", plan.labels))
-    }
+def case_options(plan: CasePlan, options: ImportOptions) -> dict[str, Any]:
+    """All that decides about a case's file besides the bytes of its sources."""
+    layout = {"categories": [dict(row) for row in plan.categories], "labels": [[p.name, p.kind] for p in plan.labels]}
+    return {**options.fingerprint(), "layout": layout}
 
 
-def _read(volume: PlannedVolume, options: ImportOptions, *, as_label: bool = False) -> tuple[VolumeData, Reorientation]:
-    data = reader(volume.series.reader).read(Path(volume.root), volume.series, as_label=as_label)
-    n = len(data.grid.spatial)
-    turn = Reorientation(tuple(range(n)), (False,) * n)
-    if options.orientation == "canonical" and data.grid.frame == "LPS":
-        turn = closest_canonical(data.grid)
-    return replace(data, array=turn.array(data.array, axes=data.grid.axes), grid=turn.grid(data.grid)), turn
-
-
-def _check_on_image(volume: PlannedVolume, label: Grid, image: Grid) -> None:
-    """Labels are placed by geometry: the label's voxels must be the image's voxels."""
-    if label.matches(image, tolerance=LABEL_TOLERANCE):
-        return
-
-    def describe(grid: Grid) -> str:
-        steps, origin = np.round(grid.spacing, 4).tolist(), np.round(grid.origin, 3).tolist()
-        return f"{grid.axes} {grid.shape}, spacing {steps}, origin {origin}, {grid.frame}"
-
-    raise SourceError(
-        f"label {volume.series.source} does not lie on the grid of its image",
-        got=describe(label),
-        expected=describe(image),
-        hint="resample the label onto the image, or pair it with the image that it was drawn on",
-        code="label-off-grid",
-    )
-
-
-def name_values(label: str, data: VolumeData, options: ImportOptions) -> dict[int, str]:
-    """Value -> category name of a label volume; see `ImportOptions.categories`."""
-    found = [int(v) for v in np.unique(data.array) if v != 0]
-    if table := options.value_names:
-        if unnamed := [v for v in found if v not in table]:
-            raise SourceError(
-                f"label {label!r} holds values that the category table does not name",
-                got=unnamed[:10],
-                expected=f"of {sorted(table)[:20]}",
-                hint="add them to the table",
-                code="unnamed-values",
-            )
-        return table
-    if found in ([], [1]):
-        return {1: label}
-    return {v: f"{label}-{v}" for v in found}
+def _readers(plan: CasePlan) -> list[list[str]]:
+    return [[volume.name, volume.series.reader] for volume in plan.volumes]
 
 
 def _verdict(volume: PlannedVolume, case: str, warnings: Mapping[str, tuple[str, ...]]) -> Verdict:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ndvol.errors import NdvolError
-from ndvol.importing.case import ImportedCase, quick_fingerprint
-from ndvol.importing.plan import CasePlan, ImportOptions
+from ndvol.importing.case import ImportedCase, case_options, quick_fingerprint
+from ndvol.importing.options import ImportOptions
+from ndvol.importing.plan import CasePlan
 from ndvol.opening import JOURNAL_NAME, read_journal
 from ndvol.store import sync_folder
 from ndvol.verdict import Verdict
@@ -54,7 +55,7 @@ class Journal:
         same = (
             root == self._root
             and state["version"] == __version__
-            and state["options"] == options.fingerprint()
+            and state["options"] == case_options(case, options)
             and [(s["volume"], s["stats"]) for s in state["sources"]]
             == [(v.name, quick_fingerprint(v)) for v in case.volumes]
             and path.is_file()

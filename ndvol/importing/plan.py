@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import unicodedata
@@ -12,79 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ndvol.categories import CategoryTree
-from ndvol.errors import CategoryError, OptionError, SourceError
+from ndvol.errors import SourceError
 from ndvol.formats import Series, readers
+from ndvol.importing.layouts import DatasetTable, Place, place_series, read_tables
+from ndvol.importing.options import ImportOptions
 from ndvol.opening import JOURNAL_NAME
 from ndvol.verdict import Verdict
-
-IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "img"})
-LABEL_FOLDERS = frozenset({"label", "labels", "labelstr", "mask", "masks", "seg", "segmentation", "segmentations"})
-"""Names of sibling folders that hold images and their labels; compared in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """What an import does with its sources.
-
-    Attributes
-    ----------
-    labels : folder or file with the label maps of the images; by default they are found in a folder called
-        ``labels``, ``labelsTr``, ``masks``, ``segmentations`` … beside one called ``images``, ``imagesTr`` ….
-    label_name : name of the label volume; the name of the label folder by default.
-    categories : kwcoco category dictionaries, with the additional key ``value`` for those that label maps hold.
-        Without them the value 1 of a binary mask is called like its label volume, other values ``<label>-<value>``.
-    modality : of sources that do not state one; it also names the image volume (``image`` when empty).
-    orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
-    objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
-    """
-
-    labels: str | None = None
-    label_name: str | None = None
-    categories: tuple[Mapping[str, Any], ...] = ()
-    modality: str = ""
-    orientation: str = "canonical"
-    objects: str = "component"
-
-    def __post_init__(self) -> None:
-        choices = (("orientation", ("canonical", "native")), ("objects", ("component", "category")))
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise OptionError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")
-        CategoryTree.from_coco(self.categories)
-        values = [row["value"] for row in self.categories if row.get("value") is not None]
-        if len(set(values)) != len(values) or not all(isinstance(v, int) and v > 0 for v in values):
-            raise CategoryError("each `value` in the categories must be a positive integer of its own", got=values)
-
-    @property
-    def value_names(self) -> dict[int, str]:
-        """Label value -> category name, as far as `categories` states it."""
-        return {row["value"]: row["name"] for row in self.categories if row.get("value") is not None}
-
-    def fingerprint(self) -> dict[str, Any]:
-        """The options that change the content of a case's file; paths do not."""
-        named = ("label_name", "modality", "orientation", "objects")
-        return {**{n: getattr(self, n) for n in named}, "categories": [dict(c) for c in self.categories]}
-
-
-def read_categories(path: str | Path) -> tuple[dict[str, Any], ...]:
-    """The category table of a JSON file: a list of kwcoco categories with ``value``, or ``{"1": "liver", …}``.
-
-    Raises
-    ------
-    CategoryError : when the file is neither.
-    """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        if isinstance(data, dict) and isinstance(data.get("categories"), list):
-            data = data["categories"]
-        if isinstance(data, dict):
-            return tuple({"name": str(name), "value": int(value)} for value, name in data.items() if int(value))
-        return tuple({**row} for row in data)
-    except (OSError, ValueError, TypeError) as error:
-        raise CategoryError(
-            f"{path} is no category table", got=error, expected='[{"name": "liver", "value": 1}, …] or {"1": "liver"}'
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +29,37 @@ class PlannedVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedLabel:
+    """The sources of one case's labels.
+
+    Attributes
+    ----------
+    name : of the label volume; structures bring their own names.
+    root : the folder that the files are relative to.
+    series : one label map, or several binary masks of one structure each, or structures drawn on an image.
+    kind : ``map``, ``masks`` or ``structures``.
+    """
+
+    name: str
+    root: str
+    series: tuple[Series, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class CasePlan:
-    """One case: its images and labels."""
+    """One case: its images and labels, and the categories that its layout states."""
 
     name: str
     images: tuple[PlannedVolume, ...]
-    labels: tuple[PlannedVolume, ...] = ()
+    labels: tuple[PlannedLabel, ...] = ()
+    categories: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def volumes(self) -> tuple[PlannedVolume, ...]:
-        return (*self.images, *self.labels)
+        """All series of the case, images first, each under the name of its volume."""
+        labels = (PlannedVolume(label.name, label.root, s) for label in self.labels for s in label.series)
+        return (*self.images, *labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +85,31 @@ def plan_import(source: str | Path, options: ImportOptions | None = None) -> Imp
     Raises
     ------
     SourceError : when `source` or the label folder does not exist.
+    CategoryError : when a ``dataset.json`` makes no sense.
     """
     options = options or ImportOptions()
     root, files = list_files(source)
-    if options.labels is None:
-        series, verdicts = _scan(root, files)
-        images, labels = _split_by_folder(root, series, options)
-    else:
-        label_root, label_files = list_files(options.labels)
+    label_root, label_files = list_files(options.labels) if options.labels else (root, [])
+    given = {label_root / file for file in label_files}
+    files = [file for file in files if root / file not in given]
+    tables = read_tables(root, files)
+    used = {f"{folder}/dataset.json".lstrip("/") for folder in tables}
+    series, verdicts = _scan(root, [file for file in files if file not in used])
+    verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]
+    places = place_series([s for s in series if s.axes], str(root), tables)
+    structures = [(s, str(root)) for s in series if not s.axes]
+    if options.labels:
         found, more = _scan(label_root, label_files)
         # Images and labels often have the same names; verdicts must tell them apart.
         found = [replace(s, source=f"(labels) {s.source}") for s in found]
-        more = [replace(v, source=f"(labels) {v.source}") for v in more]
-        given = {label_root / f for f in label_files}
-        series, verdicts = _scan(root, [f for f in files if root / f not in given])
-        name = options.label_name or Path(options.labels).resolve().name.split(".")[0]
-        images = [_Candidate("", s.key, PlannedVolume(_image_name(s, options), str(root), s)) for s in series]
-        labels = [_Candidate("", s.key, PlannedVolume(_slug(name), str(label_root), s)) for s in found]
-        verdicts += more
-    cases, orphans = _pair(images, labels)
-    return ImportPlan(str(root), tuple(cases), (*verdicts, *orphans), options)
+        verdicts += [replace(v, source=f"(labels) {v.source}") for v in more]
+        name = Path(options.labels).resolve().name.split(".")[0]
+        places = [replace(p, group="") for p in places if p.role == "image"]
+        places += [Place(s, "label", "", s.key, name, s.name, str(label_root)) for s in found if s.axes]
+        structures += [(s, str(label_root)) for s in found if not s.axes]
+    cases, orphans = _pair(places, tables, options)
+    cases, strays = _add_structures(cases, structures)
+    return ImportPlan(str(root), tuple(cases), (*verdicts, *orphans, *strays), options)
 
 
 def list_files(source: str | Path) -> tuple[Path, list[str]]:
@@ -194,87 +152,127 @@ def _scan(root: Path, files: Sequence[str]) -> tuple[list[Series], list[Verdict]
     return series, verdicts
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A volume to be paired: `group` is the folder that holds the image and label folders, `key` the path below."""
+def _pair(
+    places: Sequence[Place], tables: Mapping[str, DatasetTable], options: ImportOptions
+) -> tuple[list[CasePlan], list[Verdict]]:
+    """Cases of the images that share group and key, with the labels of the same group and key.
 
-    group: str
-    key: str
-    volume: PlannedVolume
-
-
-def _split_by_folder(
-    root: Path, series: Iterable[Series], options: ImportOptions
-) -> tuple[list[_Candidate], list[_Candidate]]:
-    """Images, and labels: the series in a folder named like labels that stands beside one named like images."""
-    series = list(series)
-    places = [_folder_role(s) for s in series]
-    with_images = {group for role, group, _, _ in places if role == "image"}
-    images, labels = [], []
-    for s, (role, group, folder, key) in zip(series, places, strict=True):
-        if role == "label" and group in with_images:
-            name = _slug(options.label_name or folder)
-            labels.append(_Candidate(group, key, PlannedVolume(name, str(root), s)))
-        else:
-            images.append(_Candidate(group, key, PlannedVolume(_image_name(s, options), str(root), s)))
-    return images, labels
-
-
-def _folder_role(series: Series) -> tuple[str, str, str, str]:
-    """(role, group, folder, key) by the first folder on the path with a telling name."""
-    parts = PurePosixPath(series.files[0]).parts[:-1]
-    for i, part in enumerate(parts):
-        for role, names in (("image", IMAGE_FOLDERS), ("label", LABEL_FOLDERS)):
-            if part.lower() in names:
-                key = PurePosixPath(series.key).parts[i + 1 :]
-                return role, "/".join(parts[:i]), part, "/".join(key)
-    return "", "/".join(parts), "", series.key
-
-
-def _image_name(series: Series, options: ImportOptions) -> str:
-    return _slug(series.modality or options.modality or "image")
-
-
-def _pair(images: list[_Candidate], labels: list[_Candidate]) -> tuple[list[CasePlan], list[Verdict]]:
-    """Cases of one image and the labels of the same group and key; a lone image takes a lone label of its group."""
-    by_key: dict[tuple[str, str], list[int]] = {}
-    for i, image in enumerate(images):
-        by_key.setdefault((image.group, image.key), []).append(i)
-    images_in, labels_in = Counter(i.group for i in images), Counter(label.group for label in labels)
-    lone = {image.group: i for i, image in enumerate(images)}
-    taken: dict[int, list[PlannedVolume]] = {i: [] for i in range(len(images))}
+    In a group of a single case its labels need no common name: one label map, or one mask per structure.
+    """
+    images = _images_by_case([place for place in places if place.role == "image"])
+    labels: dict[tuple[str, str], list[Place]] = {}
+    for place in places:
+        if place.role == "label":
+            labels.setdefault((place.group, place.key), []).append(place)
+    planned: dict[tuple[str, str], list[PlannedLabel]] = {at: [] for at in images}
     orphans = []
-    for label in labels:
-        hits = by_key.get((label.group, label.key), [])
-        volume, code, message = label.volume, "", ""
-        if not hits and images_in[label.group] == labels_in[label.group] == 1:
-            hits = [lone[label.group]]
-            doubt = f"paired with {images[hits[0]].volume.series.source}, the only image, though their names differ"
-            volume = replace(volume, series=replace(volume.series, warnings=(*volume.series.warnings, doubt)))
-        if len(hits) != 1:
-            found = f"{len(hits)} images" if hits else "no image"
-            code, message = (
-                "no-image-for-label",
-                f"{found} of the same name ({label.key!r}); name image and label alike",
-            )
-        elif any(volume.name == other.name for other in taken[hits[0]]):
-            code, message = "label-name-taken", f"its image has another label volume {volume.name!r} already"
-        if code:
-            orphans.append(Verdict(volume.series.source, "refused", code, message, files=len(volume.series.files)))
+    for at, members in _match(images, labels).items():
+        if at is None:
+            orphans += [_refusal(p, "no-image-for-label", f"no image of the same name ({p.key!r})") for p in members]
         else:
-            taken[hits[0]].append(volume)
-    names = _case_names([image.volume.series for image in images])
-    cases = [CasePlan(names[i], (image.volume,), tuple(taken[i])) for i, image in enumerate(images)]
+            planned[at], doubled = _plan_labels(members, options.label_name)
+            orphans += [_refusal(p, "label-name-taken", "its image has another label of that name") for p in doubled]
+    names = _case_names([(members[0].case, members[0].series) for members in images.values()])
+    cases = []
+    for name, (at, members) in zip(names, images.items(), strict=True):
+        volumes = tuple(PlannedVolume(_image_name(p, options), p.root, p.series) for p in members)
+        table = tables.get(at[0])
+        cases.append(CasePlan(name, volumes, tuple(planned[at]), table.categories if table else ()))
     return sorted(cases, key=lambda case: case.name), orphans
 
 
-def _case_names(series: Sequence[Series]) -> list[str]:
-    """A unique file name per series: its own name, with its folders in front where several would be equal."""
-    names = [_slug(s.name) for s in series]
+def _image_name(place: Place, options: ImportOptions) -> str:
+    return _slug(place.name or place.series.modality or options.modality or "image")
+
+
+def _images_by_case(images: Iterable[Place]) -> dict[tuple[str, str], list[Place]]:
+    """Images with names of their own (channels) and one key share a case; others are cases of their own."""
+    cases: dict[tuple[str, str], list[Place]] = {}
+    for place in images:
+        cases.setdefault((place.group, place.key), []).append(place)
+    for at, members in list(cases.items()):
+        if len(members) > 1 and (not all(p.name for p in members) or len({p.name for p in members}) < len(members)):
+            del cases[at]
+            cases |= {(p.group, f"{p.key}#{p.series.source}"): [p] for p in members}
+    return cases
+
+
+def _match(
+    images: Mapping[tuple[str, str], list[Place]], labels: Mapping[tuple[str, str], list[Place]]
+) -> dict[tuple[str, str] | None, list[Place]]:
+    """Labels by the case they belong to; None for those that belong to none."""
+    in_group = Counter(group for group, _ in images)
+    matched: dict[tuple[str, str] | None, list[Place]] = {}
+    for (group, key), members in labels.items():
+        at: tuple[str, str] | None = (group, key)
+        if at not in images:
+            lone = [case for case in images if case[0] == group] if in_group[group] == 1 else []
+            at = lone[0] if lone and lone[0] not in labels else None
+        matched.setdefault(at, []).extend(members)
+    for at, members in matched.items():
+        if at is not None and len(members) == 1 and members[0].key != at[1]:
+            place = members[0]
+            doubt = f"paired with {images[at][0].series.source}, the only image, though their names differ"
+            series = replace(place.series, warnings=(*place.series.warnings, doubt))
+            matched[at] = [replace(place, series=series)]
+    return matched
+
+
+def _plan_labels(members: Sequence[Place], label_name: str | None) -> tuple[list[PlannedLabel], list[Place]]:
+    """The label volumes of a case, one per folder, and the labels whose name is taken.
+
+    Several files of one folder are masks of one structure each, unless they have one name.
+    """
+    volumes: dict[str, list[Place]] = {}
+    for place in members:
+        volumes.setdefault(_slug(label_name or place.name), []).append(place)
+    planned, doubled = [], []
+    for name, found in volumes.items():
+        masks = len({p.key for p in found}) == len(found) and len({p.name for p in found}) == 1
+        if not masks:
+            found, rest = found[:1], found[1:]
+            doubled += rest
+        kind = "masks" if len(found) > 1 else "map"
+        planned.append(PlannedLabel(name, found[0].root, tuple(p.series for p in found), kind))
+    return planned, doubled
+
+
+def _refusal(place: Place, code: str, message: str) -> Verdict:
+    series = place.series
+    hint = "; name image and label alike" if code == "no-image-for-label" else ""
+    return Verdict(series.source, "refused", code, message + hint, files=len(series.files))
+
+
+def _add_structures(
+    cases: Sequence[CasePlan], structures: Sequence[tuple[Series, str]]
+) -> tuple[list[CasePlan], list[Verdict]]:
+    """Structures (DICOM SEG, RTSTRUCT) go to the case of the image series they name, else of their only frame mate."""
+    planned = list(cases)
+    strays = []
+    for series, root in structures:
+        named = [i for i, case in enumerate(planned) if case.images[0].series.uid in series.refers_to]
+        mates = [i for i, case in enumerate(planned) if series.frame and case.images[0].series.frame == series.frame]
+        hits = [i for i in named if i in mates] if named else mates
+        if len(hits) == 1:
+            label = PlannedLabel(_slug(series.modality.lower()), root, (series,), "structures")
+            planned[hits[0]] = replace(planned[hits[0]], labels=(*planned[hits[0]].labels, label))
+            continue
+        code, message = "no-image-for-structures", "the image series they were drawn on is not among the sources"
+        if named and not mates:
+            code, message = "other-frame", "they have another frame of reference than the image series they name"
+        elif len(hits) > 1:
+            code, message = "many-images-for-structures", f"{len(hits)} image series share their frame of reference"
+        strays.append(Verdict(series.source, "refused", code, message, files=len(series.files)))
+    return planned, strays
+
+
+def _case_names(proposals: Sequence[tuple[str, Series]]) -> list[str]:
+    """A unique file name per case: the one proposed, with its folders in front where several would be equal."""
+    names = [_slug(name) for name, _ in proposals]
     counts = Counter(names)
-    for i, s in enumerate(series):
-        if counts[_slug(s.name)] > 1:
-            names[i] = _slug("-".join([*PurePosixPath(s.files[0]).parts[:-1], s.name]))
+    for i, (name, series) in enumerate(proposals):
+        if counts[_slug(name)] > 1:
+            names[i] = _slug("-".join([*PurePosixPath(series.files[0]).parts[:-1], name]))
     proposed, used = Counter(map(_folded, names)), set[str]()
     for i, name in enumerate(names):
         number = 1

@@ -20,7 +20,8 @@ from ndvol.categories import CategoryTree
 from ndvol.errors import CatalogError, ImportFailedError, NdvolError, OptionError, SourceError, StoreError
 from ndvol.importing.case import ImportedCase, describe_case, import_case
 from ndvol.importing.journal import Journal, replace_file
-from ndvol.importing.plan import CasePlan, ImportOptions, ImportPlan, plan_import
+from ndvol.importing.options import ImportOptions
+from ndvol.importing.plan import CasePlan, ImportPlan, plan_import
 from ndvol.opening import open_case as open_record
 from ndvol.opening import open_catalog
 from ndvol.store import open_case, read_objects
@@ -79,7 +80,7 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress:
                 left_over.unlink()
             journal = Journal(folder, plan.root)
             _import_cases(plan, volumes, journal, jobs, progress)
-            coco = _describe_bundle(folder, journal, plan.options)
+            coco = _describe_bundle(folder, journal, plan)
             journal.finish(volumes)
             # Last, when all that it names is there.
             replace_file(folder / CATALOG_NAME, json.dumps(coco, ensure_ascii=False, indent=1).encode())
@@ -191,7 +192,7 @@ def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Out
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _describe_bundle(folder: Path, journal: Journal, options: ImportOptions) -> dict[str, Any]:
+def _describe_bundle(folder: Path, journal: Journal, plan: ImportPlan) -> dict[str, Any]:
     """The kwcoco dictionary of all intact cases of the bundle; a damaged one gets a verdict instead."""
     found: dict[str, tuple[Path, str, Case]] = {}
     for name, state in journal.states(folder / VOLUMES).items():
@@ -205,7 +206,8 @@ def _describe_bundle(folder: Path, journal: Journal, options: ImportOptions) -> 
             hint = "delete it and run its import again"
             damage = SourceError(f"the case {name!r} of the bundle is damaged", got=error, hint=hint, code="damage")
             journal.add(Verdict.refused(f"{VOLUMES}/{path.name}", damage))
-    tree = _category_tree(folder, [case for _, _, case in found.values()], options.categories)
+    stated = plan.options.categories or tuple(row for case in plan.cases for row in case.categories)
+    tree = _category_tree(folder, [case for _, _, case in found.values()], stated)
     records = [describe_case(path, sha256, tree) for path, sha256, _ in found.values()]
     return coco_from_records(records, tree, folder)
 

@@ -138,7 +138,7 @@ def test_an_unchanged_source_is_not_read_again(toy_sources, toy_options, toy_bun
         raise AssertionError("a source was read")
 
     monkeypatch.setattr("ndvol.importing.case.file_sha256", never)
-    monkeypatch.setattr("ndvol.importing.case.reader", never)
+    monkeypatch.setattr("ndvol.importing.labels.reader", never)
     before = digests(bundle)
     catalog = import_tree(toy_sources, bundle, options=toy_options)
     assert digests(bundle) == before
@@ -149,7 +149,7 @@ def test_a_touched_source_is_hashed_but_not_decoded(tmp_path, monkeypatch):
     small_pair(tmp_path / "raw")
     import_tree(tmp_path / "raw", tmp_path / "b")
     os.utime(tmp_path / "raw" / "images" / "a.nii.gz", ns=(1, 1))
-    monkeypatch.setattr("ndvol.importing.case._read", None)
+    monkeypatch.setattr("ndvol.importing.labels.reader", None)
     catalog = import_tree(tmp_path / "raw", tmp_path / "b")
     assert list(catalog) == ["a"]
 

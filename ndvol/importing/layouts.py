@@ -1,0 +1,167 @@
+"""Folder layouts: which series are images, which are labels, and which of them form one case.
+
+Known without being told: image and label folders side by side, nnU-Net raw and Medical Segmentation Decathlon (by their
+``dataset.json``), and a folder of masks beside an image, one mask per structure (TotalSegmentator).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ndvol.errors import CategoryError
+from ndvol.formats import Series
+
+IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesval", "img"})
+LABEL_FOLDERS = frozenset(
+    {"label", "labels", "labelstr", "labelsts", "labelsval", "mask", "masks", "seg", "segmentation", "segmentations"}
+)
+"""Names of folders that hold images and their labels; compared in lower case."""
+_PART = re.compile(r"(tr|ts|val)$")
+_CHANNEL = re.compile(r"(.+)_(\d{4})$")
+"""nnU-Net's names of images: ``<case>_<channel>``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetTable:
+    """What a ``dataset.json`` says.
+
+    Attributes
+    ----------
+    channels : channel number -> name.
+    categories : kwcoco category dictionaries with ``value``.
+    """
+
+    channels: Mapping[int, str]
+    categories: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a series stands in the layout.
+
+    Attributes
+    ----------
+    role : ``image`` or ``label``.
+    group : the folder that holds the image and label folders; labels belong to images of their group.
+    key : what the images and labels of one case share below it.
+    name : of the image (its channel) or label volume; empty when the layout does not say.
+    case : proposal for the name of the case.
+    root : the folder that the series' files are relative to.
+    """
+
+    series: Series
+    role: str
+    group: str
+    key: str
+    name: str
+    case: str
+    root: str
+
+
+def place_series(series: Iterable[Series], root: str, tables: Mapping[str, DatasetTable]) -> list[Place]:
+    """The place of each series, by the first folder on its path that has a telling name.
+
+    A folder named like labels counts only where images stand beside it: in a folder named like images, or directly.
+    """
+    series = list(series)
+    roles = [_folder_role(s) for s in series]
+    with_images = {group for role, group, _, _ in roles if role != "label"}
+    places = []
+    for s, (role, group, folder, key) in zip(series, roles, strict=True):
+        if role == "label" and group in with_images:
+            places.append(Place(s, "label", group, key, folder, s.name, root))
+        elif role != "label":
+            places.append(_image_place(s, group, key, root, tables.get(group)))
+        else:
+            # A folder of that name without images beside it is a folder like any other.
+            places.append(Place(s, "image", str(PurePosixPath(s.files[0]).parent), s.key, "", s.name, root))
+    return places
+
+
+def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
+    channel = _CHANNEL.match(series.name)
+    if table is None:
+        return Place(series, "image", group, key, "", series.name, root)
+    if channel and key.endswith(series.name):
+        name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
+        return Place(series, "image", group, key.removesuffix(f"_{channel[2]}"), name, channel[1], root)
+    name = table.channels.get(0, "") if len(table.channels) == 1 else ""
+    return Place(series, "image", group, key, name, series.name, root)
+
+
+def _folder_role(series: Series) -> tuple[str, str, str, str]:
+    """(role, group, folder, key) of a series."""
+    parts = PurePosixPath(series.files[0]).parts[:-1]
+    for i, part in enumerate(parts):
+        for role, names in (("image", IMAGE_FOLDERS), ("label", LABEL_FOLDERS)):
+            if part.lower() in names:
+                # imagesTr goes with labelsTr and imagesTs with labelsTs, also where both hold a file of one name.
+                split = _PART.search(part.lower())
+                key = "/".join(PurePosixPath(series.key).parts[i + 1 :])
+                return role, "/".join(parts[:i]), part, f"{split[0]}/{key}" if split else key
+    return "", "/".join(parts), "", series.key
+
+
+def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
+    """The ``dataset.json`` files among `files`, by their folder.
+
+    Raises
+    ------
+    CategoryError : when one looks like nnU-Net's or the Decathlon's but its labels make no sense.
+    """
+    tables = {}
+    for file in files:
+        if PurePosixPath(file).name != "dataset.json":
+            continue
+        try:
+            data = json.loads((root / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # some other program's file; it is reported as not recognised
+        if not isinstance(data, dict) or not isinstance(data.get("labels"), dict):
+            continue
+        channels = data.get("channel_names") or data.get("modality") or {}
+        try:
+            names = {int(number): str(name) for number, name in dict(channels).items()}
+            categories = categories_of_labels(data["labels"])
+        except (TypeError, ValueError) as error:
+            raise CategoryError(f"the labels or channels of {file} make no sense", got=error) from error
+        folder = PurePosixPath(file).parent.as_posix()
+        tables["" if folder == "." else folder] = DatasetTable(names, categories)
+    return tables
+
+
+def categories_of_labels(labels: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Categories of the ``labels`` of a ``dataset.json``: ``{"1": "liver"}``, ``{"liver": 1}`` or regions.
+
+    A region (nnU-Net's ``{"whole tumor": [1, 2, 3], "core": [2, 3]}``) becomes a node of the tree: the value's
+    category is the smallest region that holds it, and a region's parent the smallest one that holds it wholly.
+
+    >>> [(c["name"], c["supercategory"], c.get("value")) for c in categories_of_labels({"whole": [1, 2], "core": 2})]
+    [('whole', None, 1), ('core', 'whole', 2)]
+    """
+    regions: dict[str, frozenset[int]] = {}
+    for key, entry in labels.items():
+        name, values = (key, entry) if not str(key).isdigit() else (entry, key)
+        numbers = frozenset(int(v) for v in (values if isinstance(values, list | tuple) else [values])) - {0}
+        if numbers and name != "ignore":
+            regions[str(name)] = numbers
+    for one in regions:
+        for other in regions:
+            shared = regions[one] & regions[other]
+            if one != other and shared and not (regions[one] < regions[other] or regions[other] < regions[one]):
+                raise ValueError(f"the regions {one!r} and {other!r} overlap, but neither holds the other")
+    by_size = sorted(regions, key=lambda name: (-len(regions[name]), min(regions[name])))
+    rows = []
+    for name in by_size:
+        above = [n for n in by_size if regions[n] > regions[name]]
+        below = frozenset[int]().union(*(regions[n] for n in by_size if regions[n] < regions[name]))
+        own = sorted(regions[name] - below)
+        if len(own) > 1:
+            raise ValueError(f"the values {own} of region {name!r} have no name of their own")
+        rows.append({"name": name, "supercategory": above[-1] if above else None} | ({"value": own[0]} if own else {}))
+    return tuple(rows)

@@ -1,0 +1,76 @@
+"""What an import does with its sources: options, and the table of categories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ndvol.categories import CategoryTree
+from ndvol.errors import CategoryError, OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What an import does with its sources.
+
+    Attributes
+    ----------
+    labels : folder or file with the label maps of the images; by default they are found in a folder called
+        ``labels``, ``labelsTr``, ``masks``, ``segmentations`` … beside one called ``images``, ``imagesTr`` ….
+    label_name : name of the label volume; the name of the label folder by default.
+    categories : kwcoco category dictionaries, with the additional key ``value`` for those that label maps hold.
+        Without them the value 1 of a binary mask is called like its label volume, other values ``<label>-<value>``.
+    modality : of sources that do not state one; it also names the image volume (``image`` when empty).
+    orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
+    objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
+    """
+
+    labels: str | None = None
+    label_name: str | None = None
+    categories: tuple[Mapping[str, Any], ...] = ()
+    modality: str = ""
+    orientation: str = "canonical"
+    objects: str = "component"
+
+    def __post_init__(self) -> None:
+        choices = (("orientation", ("canonical", "native")), ("objects", ("component", "category")))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")
+        CategoryTree.from_coco(self.categories)
+        values = [row["value"] for row in self.categories if row.get("value") is not None]
+        if len(set(values)) != len(values) or not all(isinstance(v, int) and v > 0 for v in values):
+            raise CategoryError("each `value` in the categories must be a positive integer of its own", got=values)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The options that change the content of a case's file; paths do not."""
+        named = ("label_name", "modality", "orientation", "objects")
+        return {**{n: getattr(self, n) for n in named}, "categories": [dict(c) for c in self.categories]}
+
+
+def names_of_values(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Label value -> category name, as far as a table states it."""
+    return {row["value"]: row["name"] for row in categories if row.get("value") is not None}
+
+
+def read_categories(path: str | Path) -> tuple[dict[str, Any], ...]:
+    """The category table of a JSON file: a list of kwcoco categories with ``value``, or ``{"1": "liver", …}``.
+
+    Raises
+    ------
+    CategoryError : when the file is neither.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(data, dict) and isinstance(data.get("categories"), list):
+            data = data["categories"]
+        if isinstance(data, dict):
+            return tuple({"name": str(name), "value": int(value)} for value, name in data.items() if int(value))
+        return tuple({**row} for row in data)
+    except (OSError, ValueError, TypeError) as error:
+        raise CategoryError(
+            f"{path} is no category table", got=error, expected='[{"name": "liver", "value": 1}, …] or {"1": "liver"}'
+        ) from error
