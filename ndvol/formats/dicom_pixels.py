@@ -1,10 +1,11 @@
-"""The pixels of one DICOM file: decoded, masked, sign extended, and never filled in."""
+"""The pixels of DICOM files: decoded, masked, sign extended, and never filled in."""
 
 from __future__ import annotations
 
 import logging
 import struct
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,20 @@ import numpy as np
 import pydicom
 import SimpleITK
 from numpy.typing import NDArray
-from pydicom.pixels import pixel_array
-from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.encaps import get_frame
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from ndvol.errors import SourceError
+from ndvol.formats.dicom_deflate import open_dicom
 from ndvol.formats.dicom_headers import Header, known_uid
 from ndvol.formats.faults import reason
 
@@ -24,37 +35,91 @@ _END_MARKER = b"\xff\xd9"
 """EOI of JPEG and JPEG-LS, EOC of JPEG 2000; decoders fill with grey what follows a cut."""
 _SIZ = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 codestream and its size marker."""
+_COLOURS = ("Red", "Green", "Blue")
+_PIXEL_TAGS = [
+    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
+    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence", "PixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
+]
+"""What decoding needs; functional groups and private elements would take longer than the pixels."""
 
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 
 def stored_plane(root: Path, header: Header) -> NDArray[Any]:
-    """The stored values of the one frame of a file, before any rescale.
+    """The stored values of one plane; see `stored_planes`."""
+    return next(plane for _, plane in stored_planes(root, [header]))
 
-    Returns
-    -------
-    array : (rows, columns), or (rows, columns, 3) RGB; integers of BitsAllocated and PixelRepresentation,
-        with only the BitsStored bits below HighBit, sign extended (PS3.5 8.1.1). The caller owns it.
+
+def stored_planes(root: Path, headers: Sequence[Header]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The stored values of planes, before any rescale; each file is opened once, each frame decoded alone.
+
+    Palette colours are RGB already (PS3.3 C.7.6.3.1.5), and a modality LUT is applied (C.11.1.1).
+
+    Yields
+    ------
+    index, array : which of `headers`, file by file; (rows, columns), or (rows, columns, 3) RGB, integers of
+        BitsAllocated and PixelRepresentation, with only the BitsStored bits below HighBit, sign extended
+        (PS3.5 8.1.1). The caller owns it.
 
     Raises
     ------
     SourceError : truncated or undecodable pixel data; names the file and the transfer syntax.
     """
-    try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(root / header.path, force=True)
-            dataset.file_meta.TransferSyntaxUID = known_uid(header.syntax)
-            _check_complete(dataset, header)
-            plane = _decoded(root, dataset, header)
-    except SourceError:
-        raise
-    except Exception as error:  # decoders raise whatever the bytes provoke
-        raise _undecodable(root, header, error) from error
-    expected = (header.integer("Rows"), header.integer("Columns"), 3)[: 2 if header.samples == 1 else 3]
+    by_file: dict[str, list[int]] = {}
+    for index, header in enumerate(headers):
+        by_file.setdefault(header.path, []).append(index)
+    for indices in by_file.values():
+        indices.sort(key=lambda i: (headers[i].frame, headers[i].tile or (0, 0)))
+        yield from _file_planes(root, headers, indices)
+
+
+def _file_planes(root: Path, headers: Sequence[Header], indices: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+    dataset, number, frame = None, -1, np.empty(0)
+    for index in indices:
+        header = headers[index]
+        try:
+            with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+                warnings.simplefilter("ignore")
+                if dataset is None:
+                    dataset = pydicom.dcmread(
+                        open_dicom(root / header.path, header.path), specific_tags=_PIXEL_TAGS, force=True
+                    )
+                    dataset.file_meta.TransferSyntaxUID = _inner_syntax(header)
+                if header.frame != number:
+                    frame, number = _frame(root, dataset, header), header.frame
+        except SourceError:
+            raise
+        except Exception as error:  # decoders raise whatever the bytes provoke
+            raise _undecodable(root, header, error) from error
+        yield index, frame if header.tile is None else _tile(frame, header)
+
+
+def _inner_syntax(header: Header) -> UID:
+    """The syntax of the content that `open_dicom` hands out."""
+    return ExplicitVRLittleEndian if header.syntax == DeflatedExplicitVRLittleEndian else known_uid(header.syntax)
+
+
+def _tile(frame: NDArray[Any], header: Header) -> NDArray[Any]:
+    assert header.tile is not None
+    cut = tuple(slice(at, at + header.integer(k)) for at, k in zip(header.tile, ("Rows", "Columns"), strict=True))
+    return frame[cut].copy()
+
+
+def _frame(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
+    _check_complete(dataset, header)
+    plane = _decoded(root, dataset, header)
+    expected = (*header.size, 3)[: 2 if header.samples == 1 else 3]
     if plane.shape != expected:
-        raise _undecodable(root, header, ValueError(f"decoded to {plane.shape}, the header says {expected}"))
-    return _stored_bits(plane, header)
+        raise ValueError(f"decoded to {plane.shape}, the header says {expected}")
+    plane = _stored_bits(plane, header)
+    if header.samples != header.channels:
+        return np.asarray(apply_color_lut(plane, dataset))
+    if header.get("ModalityLUT") is not None:
+        return np.asarray(apply_modality_lut(plane, dataset))
+    return plane
 
 
 def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
@@ -62,10 +127,10 @@ def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
     data = dataset.get("PixelData")
     if data is None:
         raise SourceError(f"{header.path} holds no pixel data: it was cut or never sent", code="truncated")
+    frames = header.integer("NumberOfFrames", 1)
     if not known_uid(header.syntax).is_encapsulated:
         samples = 2 if header.text("PhotometricInterpretation") == "YBR_FULL_422" else header.samples
-        pixels = header.integer("Rows") * header.integer("Columns") * samples
-        needed = pixels * (header.integer("BitsAllocated") // 8)
+        needed = header.size[0] * header.size[1] * samples * frames * (header.integer("BitsAllocated") // 8)
         if len(data) < needed:
             raise SourceError(
                 f"the pixel data of {header.path} is truncated",
@@ -81,7 +146,13 @@ def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
             code="truncated",
         )
     if header.syntax in JPEG2000TransferSyntaxes:
-        _check_codestream(data, header)
+        _check_codestream(data if frames == 1 else _encapsulated_frame(dataset, header, frames), header)
+
+
+def _encapsulated_frame(dataset: pydicom.Dataset, header: Header, frames: int) -> bytes:
+    offsets = (dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths"))
+    extended = None if None in offsets else offsets
+    return bytes(get_frame(dataset.PixelData, header.frame, extended_offsets=extended, number_of_frames=frames))
 
 
 def _check_codestream(data: bytes, header: Header) -> None:
@@ -92,13 +163,13 @@ def _check_codestream(data: bytes, header: Header) -> None:
     start = data.find(_SIZ)
     found = struct.unpack_from(">IIII", data, start + 8) if 0 <= start <= len(data) - 24 else (0, 0, 0, 0)
     size = (found[1] - found[3], found[0] - found[2])
-    if size != (header.integer("Rows"), header.integer("Columns")):
+    if size != header.size:
         raise ValueError(f"the JPEG 2000 codestream has {size[0]} rows and {size[1]} columns")
 
 
 def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
     try:
-        return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=False))
+        return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False))
     except Exception as error:
         if not known_uid(header.syntax).is_encapsulated or header.syntax == RLELossless:
             raise
@@ -107,13 +178,14 @@ def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[An
 
 def _decoded_by_itk(root: Path, header: Header, failure: Exception) -> NDArray[Any]:
     """What pydicom's plug-ins cannot decode (12-bit JPEG): SimpleITK's frame with its rescale undone."""
-    if header.samples > 1 or header.text("PhotometricInterpretation") != "MONOCHROME2":
-        # SimpleITK inverts MONOCHROME1 and converts colours on its own terms.
+    multiple = header.integer("NumberOfFrames", 1) > 1
+    if multiple or header.get("ModalityLUT") or header.text("PhotometricInterpretation") != "MONOCHROME2":
+        # SimpleITK inverts MONOCHROME1, converts colours on its own terms and has one rescale for all frames.
         raise failure
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(root / header.path))
-    values = SimpleITK.GetArrayFromImage(reader.Execute()).reshape(header.integer("Rows"), header.integer("Columns"))
+    values = SimpleITK.GetArrayFromImage(reader.Execute()).reshape(header.size)
     slope, intercept = header.rescale
     stored = np.rint((values.astype(np.float64) - intercept) / slope)
     allowed = header.stored_range

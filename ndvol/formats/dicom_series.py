@@ -1,86 +1,97 @@
-"""Which DICOM files form one volume: sorting out, grouping, and the proof that the planes are one stack."""
+"""Which DICOM planes form one volume: grouping, and the proof that the planes are one stack."""
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import GeometryError, SourceError
-from ndvol.formats.dicom_headers import MAX_PLANE_PIXELS, SOFT_KEYS, Header, known_uid
+from ndvol.errors import GeometryError, NdvolError, SourceError
+from ndvol.formats.dicom_headers import Header
 from ndvol.formats.dicom_pixels import stored_plane
+from ndvol.formats.dicom_times import Times, kinds_of, sort_times
+from ndvol.formats.faults import reason
 from ndvol.formats.values import volume_type
-from ndvol.geometry.planes import ORIENTATION_TOLERANCE, RESIDUAL_MM, RESIDUAL_SHARE, PlaneStack, stack_planes
+from ndvol.geometry.planes import (
+    ORIENTATION_TOLERANCE,
+    RESIDUAL_MM,
+    RESIDUAL_SHARE,
+    PlaneStack,
+    group_places,
+    stack_planes,
+)
 
 SPACING_TOLERANCE = 1e-4
 """Share by which PixelSpacing may differ between slices: the rounding of its decimal string."""
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_NO_IMAGE = {
-    "1.2.840.10008.1.3.10": ("dicomdir", "an index of files, not an image"),
-    "1.2.840.10008.5.1.4.1.1.66.4": ("segmentation", "DICOM segmentations are not supported yet"),
-    "1.2.840.10008.5.1.4.1.1.66.7": ("segmentation", "DICOM label maps are not supported yet"),
-    "1.2.840.10008.5.1.4.1.1.481.3": ("structure-set", "RT structure sets are not supported yet"),
-    "1.2.840.10008.5.1.4.1.1.481.2": ("dose", "RT doses are not supported yet"),
-}
-
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Files of one series that agree in everything that planes of one volume share (the hard key).
+class Stack:
+    """The planes of a volume in order, with their geometry and type.
 
     Attributes
     ----------
-    number, of : which part of the series, from 0, and how many there are.
+    headers : one per plane, time by time, in the order of the planes.
+    times : length of the t axis; 0 for a volume without one.
+    attributes : what the t axis means.
     """
 
     headers: tuple[Header, ...]
-    number: int = 0
-    of: int = 1
+    affine: NDArray[np.float64]
+    dtype: np.dtype[np.generic]
+    warnings: tuple[str, ...]
+    times: int = 0
+    attributes: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    @property
+    def axes(self) -> str:
+        return ("t" if self.times else "") + ("zyx" if self.headers[0].channels == 1 else "czyx")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = self.headers[0]
+        shape = (len(self.headers) // (self.times or 1), first.integer("Rows"), first.integer("Columns"))
+        channels = () if first.channels == 1 else (first.channels,)
+        return ((self.times,) if self.times else ()) + channels + shape
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Planes of one series that should be one volume, and the volume or the reason why they are none."""
+
+    headers: tuple[Header, ...]
+    result: Stack | NdvolError
 
     @property
     def series(self) -> str:
         return series_uid(self.headers[0])
 
     @property
-    def digest(self) -> str:
-        """Eight hexadecimal digits that stand for the series and the part without naming them."""
-        suffix = f"+{self.number}" if self.of > 1 else ""
-        return sha256((self.series + suffix).encode()).hexdigest()[:8]
+    def planes(self) -> tuple[Header, ...]:
+        return self.result.headers if isinstance(self.result, Stack) else self.headers
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files in order of their first plane."""
+        return tuple(dict.fromkeys(h.path for h in self.planes))
 
     @property
     def folder(self) -> str:
-        return common_folder([h.path for h in self.headers])
+        return common_folder(self.files)
 
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The planes of a volume in order, with their geometry and type."""
-
-    headers: tuple[Header, ...]
-    affine: NDArray[np.float64]
-    dtype: np.dtype[np.generic]
-    warnings: tuple[str, ...]
-
-    @property
-    def folder(self) -> str:
-        return common_folder([h.path for h in self.headers])
-
-    @property
-    def axes(self) -> str:
-        return "zyx" if self.headers[0].samples == 1 else "czyx"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        first = self.headers[0]
-        shape = (len(self.headers), first.integer("Rows"), first.integer("Columns"))
-        return shape if first.samples == 1 else (first.samples, *shape)
+    def digest(self, *, alone: bool) -> str:
+        """Eight hexadecimal digits that stand for the series, or for this piece of it, without naming them."""
+        words = [self.series]
+        if not alone:
+            words += sorted(f"{h.text('SOPInstanceUID') or h.path}+{h.frame}" for h in self.planes)
+        return sha256("\n".join(words).encode()).hexdigest()[:8]
 
 
 def series_uid(header: Header) -> str:
@@ -97,65 +108,66 @@ def common_folder(paths: Sequence[str]) -> str:
     return "/".join(folders[0][:depth])
 
 
-def unwanted(header: Header) -> tuple[str, str, str] | None:
-    """Status, code and reason for a file that cannot be a plane of a volume; None when it can."""
-    sop_class = header.text("SOPClassUID")
-    name = known_uid(sop_class).name or "unknown SOP class"
-    if sop_class in _NO_IMAGE:
-        return "skipped", *_NO_IMAGE[sop_class]
-    sizeless = header.get("Rows") is None or header.get("Columns") is None
-    if sizeless and "Image Storage" in name:
-        return "refused", "unreadable", f"{name} without Rows and Columns: the header is cut or damaged"
-    if sizeless or "Presentation State" in name:
-        return "skipped", "not-an-image", f"{name} holds no image"
-    if header.integer("NumberOfFrames", 1) > 1 or header.get("PerFrameFunctionalGroupsSequence") or "Enhanced" in name:
-        return "refused", "multi-frame", f"{name}: multi-frame files are not supported yet; convert to single frames"
-    if header.get("MosaicFrames") or {"MOSAIC", "VFRAME"} & set(header.image_type):
-        return "refused", "mosaic", "mosaics (all slices tiled in one frame) are not supported yet; convert to NIfTI"
-    if "LOCALIZER" in header.image_type:
-        return "skipped", "localizer", "a localizer (scout) is no volume"
-    if not header.has_geometry and sop_class == _SECONDARY_CAPTURE:
-        return "skipped", "secondary-capture", "a secondary capture without position is no volume"
-    if not header.has_geometry:
-        return (
-            "refused",
-            "no-geometry",
-            f"{name}: ImagePositionPatient, ImageOrientationPatient or PixelSpacing is missing; "
-            "a volume needs all three",
-        )
-    reason = _unsupported_pixels(header)
-    return ("refused", *reason) if reason else None
+def pieces_of(root: Path, headers: Iterable[Header]) -> list[Piece]:
+    """Volumes, and what cannot be one, of any planes: grouped, ordered, checked.
 
-
-def _unsupported_pixels(header: Header) -> tuple[str, str] | None:
-    if header.get("ModalityLUTSequence"):
-        return "modality-lut", "modality lookup tables are not supported yet"
-    photometric = header.text("PhotometricInterpretation")
-    if photometric == "PALETTE COLOR":
-        return "palette-color", "palette colours are not supported yet; convert to RGB"
-    allowed = ("MONOCHROME1", "MONOCHROME2") if header.samples == 1 else _COLOURS
-    if header.samples not in (1, 3) or photometric not in allowed:
-        return "photometric", f"PhotometricInterpretation {photometric!r} with {header.samples} samples per pixel"
-    allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
-    high = header.integer("HighBit", stored - 1)
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
-        return "bits", f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}"
-    rows, columns = header.integer("Rows"), header.integer("Columns")
-    if min(rows, columns) < 1 or rows * columns > MAX_PLANE_PIXELS:
-        return "size", f"{rows} rows x {columns} columns"
-    return None
-
-
-def parts_of(headers: Iterable[Header]) -> list[Part]:
-    """Group by the hard key: study, series, frame of reference, SOP class, size, samples, orientation."""
+    The hard key is study, series, frame of reference, SOP class, size, channels, stack (PS3.3 C.7.6.16.2.2.4)
+    and orientation. Only where positions repeat are the soft keys of `dicom_times` asked.
+    """
     groups: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
-        keys = ("StudyInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Rows", "Columns")
-        groups[series_uid(header), *map(header.text, keys), str(header.samples)].append(header)
-    by_series: dict[str, list[tuple[Header, ...]]] = defaultdict(list)
+        keys = ("StudyInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Rows", "Columns", "StackID")
+        groups[series_uid(header), *map(header.text, keys), str(header.channels)].append(header)
+    pieces = []
     for key in sorted(groups):
-        by_series[key[0]] += _orientation_clusters(groups[key])
-    return [Part(headers, number, len(parts)) for parts in by_series.values() for number, headers in enumerate(parts)]
+        for cluster in _orientation_clusters(groups[key]):
+            pieces += _pieces(root, cluster)
+    return pieces
+
+
+def _pieces(root: Path, headers: tuple[Header, ...]) -> list[Piece]:
+    """The volumes of planes that share the hard key."""
+    try:
+        kept, warnings = _without_copies(root, headers)
+        places = group_places([_position(h) for h in kept], _orientation(kept[0]))
+    except NdvolError as error:
+        return [Piece(headers, error)]
+    if places.max() + 1 == len(kept):
+        return [_piece(kept, warnings)]
+    pieces = []
+    for kind in kinds_of(kept, places):
+        pieces += _times([kept[i] for i in kind], places[kind], warnings)
+    return pieces
+
+
+def _times(headers: Sequence[Header], places: NDArray[np.intp], warnings: Sequence[str]) -> list[Piece]:
+    """The volume of one kind of planes, with a t axis where positions repeat, and what is left of cut-off times."""
+    if places.max() + 1 == len(headers):
+        return [_piece(headers, warnings)]
+    try:
+        times = sort_times(headers, places)
+    except NdvolError as error:
+        return [Piece(tuple(headers), error)]
+    whole = times.planes.ravel().tolist()
+    if not times.rest:
+        return [_piece([headers[i] for i in whole], warnings, times)]
+    rest = tuple(headers[i] for i in times.rest)
+    partial = SourceError(
+        f"{len(rest)} planes are left of times that lack positions",
+        got=f"{len(times.planes)} complete times of {times.planes.shape[1]} planes beside them",
+        expected=f"one plane per position for each value of {' and '.join(times.keys)}",
+        hint="nothing to do when the scan was stopped early; else export the series again",
+        code="partial-time",
+    )
+    # Sorted anew, the complete times come out as they will when the volume is read from their files alone.
+    return [*_times([headers[i] for i in sorted(whole)], places[sorted(whole)], warnings), Piece(rest, partial)]
+
+
+def _piece(headers: Sequence[Header], warnings: Sequence[str], times: Times | None = None) -> Piece:
+    try:
+        return Piece(tuple(headers), _stack(headers, warnings, times))
+    except NdvolError as error:
+        return Piece(tuple(headers), error)
 
 
 def _orientation_clusters(headers: Sequence[Header]) -> list[tuple[Header, ...]]:
@@ -183,37 +195,40 @@ def _position(header: Header) -> tuple[float, ...]:
     return position
 
 
-def stack_part(root: Path, part: Part) -> Stack:
-    """The planes of `part` in order, proved to be one regular volume.
+def _stack(headers: Sequence[Header], warnings: Sequence[str], times: Times | None) -> Stack:
+    """Planes, time by time where there are times, proved to be one regular volume.
 
     Raises
     ------
-    GeometryError, SourceError : the files are not one volume; the code names the reason.
+    GeometryError, SourceError : the planes are not one volume; the code names the reason.
     """
-    headers, warnings = _without_copies(root, part.headers)
     spacing = _common_spacing(headers)
-    kinds = sorted({h.text("PhotometricInterpretation") for h in headers if h.samples == 1})
+    kinds = sorted({h.text("PhotometricInterpretation") for h in headers if h.channels == 1})
     if len(kinds) > 1:
         raise SourceError("slices of one series differ in PhotometricInterpretation", got=kinds, code="photometric")
-    positions = [_position(h) for h in headers]
-    thickness = headers[0].number("SliceThickness") if len(headers) == 1 else None
-    try:
-        stack = stack_planes(positions, _orientation(headers[0]), spacing, thickness=thickness)
-    except GeometryError as error:
-        if error.code != "duplicate-slices":
-            raise
-        raise _explained(error, headers) from None
-    ordered = tuple(headers[i] for i in stack.order)
+    count = len(headers) if times is None else times.planes.shape[1]
+    thickness = headers[0].number("SliceThickness") if count == 1 else None
+    stack = stack_planes(
+        [_position(h) for h in headers[:count]], _orientation(headers[0]), spacing, thickness=thickness
+    )
+    ordered = tuple(headers[t + k] for t in range(0, len(headers), count) for k in stack.order)
     _check_planes(stack, ordered, spacing)
-    warnings += _doubts(ordered, stack)
-    return Stack(ordered, stack.affine, volume_type(h.stored_range for h in ordered), tuple(warnings))
+    found = [*warnings, *(times.warnings if times else ()), *_doubts(ordered, stack)]
+    return Stack(
+        ordered,
+        stack.affine,
+        volume_type(h.stored_range for h in ordered),
+        tuple(found),
+        0 if times is None else len(times.planes),
+        {} if times is None else times.attributes,
+    )
 
 
 def _doubts(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
     warnings = []
-    if len(headers) == 1:
+    if len(stack.order) == 1:
         warnings.append("single slice: spacing along z is the slice's thickness")
-    if len(headers) == 2:
+    if len(stack.order) == 2:
         warnings.append("two slices: nothing proves that none is missing between them")
     if stack.tilt_deg > 0.5:
         warnings.append(f"the slices are sheared by {stack.tilt_deg:.1f} degrees (gantry tilt); the affine keeps it")
@@ -226,16 +241,20 @@ def _doubts(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
 
 def _without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header], list[str]]:
     """One header per SOPInstanceUID; raises when files of the same UID are different images."""
-    first: dict[str, Header] = {}
+    first: dict[tuple[str, int, object], Header] = {}
+    same_files: dict[tuple[str, str], bool] = {}
     dropped = 0
     # Of two exports keep the fuller folder, so that a volume does not mix files of both.
     in_folder = Counter(h.folder for h in headers)
     for header in sorted(headers, key=lambda h: (-in_folder[h.folder], h.path)):
         uid = header.text("SOPInstanceUID") or header.path
-        known = first.setdefault(uid, header)
+        known = first.setdefault((uid, header.frame, header.tile), header)
         if known is header:
             continue
-        if not _is_copy(root, known, header):
+        pair = (known.path, header.path)
+        if pair not in same_files:
+            same_files[pair] = _are_equal(root, *pair)
+        if not same_files[pair] and not _is_copy(root, known, header):
             raise SourceError(
                 f"{known.path} and {header.path} carry the same SOPInstanceUID but differ",
                 hint="keep the right one",
@@ -243,6 +262,15 @@ def _without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header]
             )
         dropped += 1
     return list(first.values()), [f"{dropped} copies of slices (same UID, same pixels) were dropped"] if dropped else []
+
+
+def _are_equal(root: Path, one: str, other: str) -> bool:
+    try:
+        return filecmp.cmp(root / one, root / other, shallow=False)
+    except OSError as error:
+        raise SourceError(
+            f"{one} and {other} cannot be compared", got=reason(error, root), code="unreadable"
+        ) from error
 
 
 def _is_copy(root: Path, one: Header, other: Header) -> bool:
@@ -262,30 +290,11 @@ def _common_spacing(headers: Sequence[Header]) -> tuple[float, ...]:
     return min(found)
 
 
-def _explained(error: GeometryError, headers: Sequence[Header]) -> GeometryError:
-    """`error`, a repeated position, with the header values that tell the repeated slices apart."""
-    pairs: list[tuple[int, int]] = error.pairs
-    differing = []
-    for keyword in SOFT_KEYS:
-        values = sorted({h.text(keyword) for h in headers})
-        if any(headers[a].text(keyword) != headers[b].text(keyword) for a, b in pairs):
-            differing.append(f"{keyword} ({len(values)} values: {', '.join(values[:4])})")
-    a, b = pairs[0]
-    return GeometryError(
-        f"{len(pairs)} pairs of slices lie at the same position",
-        got=f"first pair: {headers[a].path} and {headers[b].path}, they differ in {', '.join(differing) or 'none of '}"
-        + ("" if differing else ", ".join(SOFT_KEYS)),
-        hint="series with several echoes, phases, b-values or times are not supported yet; export one at a time",
-        code="duplicate-slices",
-        pairs=pairs,
-    )
-
-
 def _check_planes(stack: PlaneStack, headers: Sequence[Header], spacing: Sequence[float]) -> None:
     """The law of a DICOM volume (PS3.3 C.7.6.2.1.1): every plane lies where its own header puts it."""
     step = float(np.linalg.norm(stack.affine[:3, 0]))
     allowed = max(RESIDUAL_MM, RESIDUAL_SHARE * step)
-    for k, header in enumerate(headers):
+    for k, header in zip(cycle(range(len(stack.order))), headers, strict=False):
         cosines = np.asarray(_orientation(header))
         off = np.linalg.norm(stack.affine @ (k, 0, 0, 1) - (*_position(header), 1))
         turned = max(

@@ -15,6 +15,8 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -73,6 +75,50 @@ def write_dicom_series(
         files.append(folder / f"IM{k + 1:04d}.dcm")
         dataset.save_as(files[-1], enforce_file_format=True)
     return files
+
+
+def write_enhanced_dicom(file: Path, array: NDArray[Any], grid: Grid, options: DicomOptions = DicomOptions()) -> Path:
+    """Write stored values as one enhanced multi-frame file (PS3.3 C.7.6.16), frames time by time.
+
+    Parameters
+    ----------
+    array : (z, y, x) or (t, z, y, x) int16 or uint16.
+    grid : in the LPS frame, of the array's spatial shape.
+    """
+    dataset = _plane_header(grid, 0, options)
+    frames = array.reshape(-1, *grid.shape[-2:])
+    _set_pixels(dataset, frames[0], options)
+    dataset.PixelData = frames.astype(frames.dtype.newbyteorder("<")).tobytes()
+    dataset.NumberOfFrames = len(frames)
+    dataset.SOPClassUID = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}[options.modality]
+    shared, measures = Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = dataset.PixelSpacing, dataset.SliceThickness
+    shared.PixelMeasuresSequence = [measures]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        _frame_groups(grid, t, z, options) for t in range(len(frames) // grid.shape[-3]) for z in range(grid.shape[-3])
+    ]
+    geometry = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+    for keyword in (*geometry, "RescaleSlope", "RescaleIntercept", "RescaleType", "EchoTime"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(file, enforce_file_format=True)
+    return file
+
+
+def _frame_groups(grid: Grid, t: int, z: int, options: DicomOptions) -> Dataset:
+    """The functional groups of one frame: place, values and time."""
+    plane = _plane_header(grid, z, options)
+    group, position, orientation, values, content = (Dataset() for _ in range(5))
+    position.ImagePositionPatient = plane.ImagePositionPatient
+    orientation.ImageOrientationPatient = plane.ImageOrientationPatient
+    values.RescaleSlope, values.RescaleIntercept = _decimal(options.slope), _decimal(options.intercept)
+    values.RescaleType = "HU" if options.modality == "CT" else "US"
+    content.StackID, content.InStackPositionNumber, content.TemporalPositionIndex = "1", z + 1, t + 1
+    group.PlanePositionSequence, group.PlaneOrientationSequence = [position], [orientation]
+    group.PixelValueTransformationSequence, group.FrameContentSequence = [values], [content]
+    return group
 
 
 def _plane_header(grid: Grid, k: int, options: DicomOptions) -> Dataset:

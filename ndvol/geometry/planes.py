@@ -18,6 +18,8 @@ GAP_SHARE = 0.10
 """A gap between neighbours may differ from the usual one by this share."""
 DUPLICATE_SHARE = 0.01
 """Planes closer than this share of the usual gap lie at the same position."""
+SAME_PLACE_MM = 1e-4
+"""Planes closer than this lie at the same position: what decimal strings and float32 leave of equal numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,12 @@ def stack_planes(
     >>> stack_planes([[0, 0, 6], [0, 0, 0], [0, 0, 3]], [1, 0, 0, 0, 1, 0], [0.5, 0.5]).order
     (1, 2, 0)
     """
-    points = _numbers(positions)
+    points = _points(positions)
     row, column, normal = _directions(orientation)
     steps = _numbers(pixel_spacing)
     if steps.shape != (2,) or not (np.isfinite(steps).all() and (steps > 0).all()):
         raise GeometryError(
             "PixelSpacing is not two positive numbers", got=", ".join(map(str, pixel_spacing)), code="bad-spacing"
-        )
-    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
-        raise GeometryError(
-            "ImagePositionPatient is not three finite numbers per plane", got=positions, code="bad-position"
         )
     order = np.argsort(points @ normal, kind="stable")
     points = points[order]
@@ -84,6 +82,43 @@ def stack_planes(
     affine = np.eye(4)
     affine[:3] = np.column_stack([step, column * steps[0], row * steps[1], origin])
     return PlaneStack(tuple(int(i) for i in order), affine, residual, float(np.degrees(np.arccos(min(1.0, cosine)))))
+
+
+def group_places(positions: ArrayLike, orientation: Sequence[float]) -> NDArray[np.intp]:
+    """Which planes lie at one place along their normal: 0, 1, … per plane, numbered along the normal.
+
+    Two planes share a place when they are closer than `DUPLICATE_SHARE` of the usual distance between places.
+
+    Parameters
+    ----------
+    positions, orientation : as for `stack_planes`.
+
+    Raises
+    ------
+    GeometryError : with code ``bad-orientation`` or ``bad-position``.
+
+    >>> group_places([[0, 0, 6], [0, 0, 0], [0, 0, 6], [0, 0, 3]], [1, 0, 0, 0, 1, 0]).tolist()
+    [2, 0, 2, 1]
+    """
+    points = _points(positions)
+    depth = points @ _directions(orientation)[2]
+    order = np.argsort(depth, kind="stable")
+    gaps = np.diff(depth[order])
+    # Rounding leaves gaps of 1e-6 of the true one between repeats, so the true ones stand apart.
+    wide = gaps[gaps > max(SAME_PLACE_MM, DUPLICATE_SHARE * float(gaps.max(initial=0.0)))]
+    limit = max(SAME_PLACE_MM, DUPLICATE_SHARE * float(np.median(wide))) if len(wide) else np.inf
+    places = np.empty(len(points), np.intp)
+    places[order] = np.concatenate([[0], np.cumsum(gaps > limit)])
+    return places
+
+
+def _points(positions: ArrayLike) -> NDArray[np.float64]:
+    points = _numbers(positions)
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
+        raise GeometryError(
+            "ImagePositionPatient is not three finite numbers per plane", got=positions, code="bad-position"
+        )
+    return points
 
 
 def _numbers(values: ArrayLike) -> NDArray[np.float64]:

@@ -3,12 +3,17 @@
 import pickle
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from ndvol.errors import NdvolError
 from ndvol.formats import Series, readers
+from ndvol.formats.arrays import ArrayReader
 from ndvol.formats.dicom import DicomReader
+from ndvol.formats.itk_images import ItkReader
+from ndvol.formats.neuro import NeuroReader
 from ndvol.formats.nifti import NiftiReader
 from ndvol.formats.pictures import PictureReader
 from ndvol.formats.writing import write_dicom_series, write_nifti, write_pictures
@@ -20,12 +25,24 @@ def _write(name, root, voxels, grid):
     elif name == "nifti":
         write_nifti(root / "ct.nii", voxels, grid)
         write_nifti(root / "packed" / "ct.nii.gz", voxels, grid)
+    elif name == "itk":
+        image = SimpleITK.GetImageFromArray(voxels)
+        for file, packed in (("a.nrrd", True), ("b.mha", True), ("c.nhdr", False), ("d.mhd", False), ("e.mha", False)):
+            SimpleITK.WriteImage(image, root / file, packed)
+    elif name == "neuro":
+        for file in ("a.mgh", "b.mgz"):
+            nibabel.save(nibabel.MGHImage(voxels.T, grid.nifti_affine), root / file)
+    elif name == "arrays":
+        np.save(root / "a.npy", voxels)
+        np.savez_compressed(root / "b.npz", voxels=voxels.astype(">i2"))
     else:
         write_pictures(root / "a", (voxels + 300).astype(np.uint8))
         write_pictures(root / "b", (voxels + 300).astype(np.uint16), suffix=".tif")
 
 
-@pytest.fixture(params=[DicomReader, NiftiReader, PictureReader], ids=lambda r: r.name)
+@pytest.fixture(
+    params=[ArrayReader, DicomReader, ItkReader, NeuroReader, NiftiReader, PictureReader], ids=lambda r: r.name
+)
 def reader(request):
     return request.param()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ndvol.errors import GeometryError
 from ndvol.geometry import Grid
-from ndvol.geometry.planes import PlaneStack, stack_planes
+from ndvol.geometry.planes import PlaneStack, group_places, stack_planes
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -264,3 +264,17 @@ def test_one_plane_without_thickness_is_refused(thickness) -> None:
     with pytest.raises(GeometryError, match=r"^a single slice has no spacing along its normal and states no") as caught:
         stack_planes([[0, 0, 0]], AXIAL, (1, 1), thickness=thickness)
     assert caught.value.code == "single-slice"
+
+
+@given(st.integers(1, 6), st.integers(1, 4), st.floats(0.01, 50), st.randoms(use_true_random=False))
+def test_planes_of_one_place_get_one_number(places, times, step, random):
+    """place = rank along the normal, whatever the order, the repeats and rounding to 1e-6 of the step."""
+    truth = [k for k in range(places) for _ in range(times)]
+    random.shuffle(truth)
+    depths = [k * step + random.uniform(-1e-6, 1e-6) * step for k in truth]
+    assert group_places([[3, -7, d] for d in depths], [1, 0, 0, 0, 1, 0]).tolist() == truth
+
+
+def test_places_of_an_uneven_stack():
+    positions = [[0, 0, z] for z in (0, 5, 5, 5.5, 20, 0)]
+    assert group_places(positions, [1, 0, 0, 0, 1, 0]).tolist() == [0, 1, 1, 2, 3, 0]

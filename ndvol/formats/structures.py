@@ -1,0 +1,317 @@
+"""What structures drawn on an image have in common: how they are found, opened, named and put into label volumes."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from ndvol.errors import NdvolError, SourceError
+from ndvol.formats import LabelData, Scan, Series
+from ndvol.formats.dicom_deflate import open_dicom
+from ndvol.formats.dicom_headers import known_uid, read_header, uid_hash
+from ndvol.formats.faults import reason
+from ndvol.geometry import Grid, Window
+from ndvol.verdict import Verdict
+
+MAX_LAYERS = 32
+"""More label volumes than this are no overlap of anatomy but a damaged or hostile file: each is a whole volume."""
+
+MAX_NAME = 64
+"""Characters of a name: what SegmentLabel and ROIName (LO, PS3.5 6.2) may hold."""
+
+_HEAD_BYTES = 4096
+"""The SOP class stands in the meta information or among the first elements of the data set (PS3.10 7.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StructureKind:
+    """A kind of DICOM object that holds structures.
+
+    Attributes
+    ----------
+    reader : name of the reader.
+    modality : of its series.
+    sop_classes : UIDs of the SOP classes.
+    keywords : elements that `references` looks at.
+    references : UIDs of the frames of reference, and of the image series, that a data set points to.
+    """
+
+    reader: str
+    modality: str
+    sop_classes: tuple[str, ...]
+    keywords: tuple[str, ...]
+    references: Callable[[pydicom.Dataset], tuple[Iterable[str], Iterable[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some voxels of a structure: `mask` (bool, one length per spatial axis) begins at voxel `start`."""
+
+    start: tuple[int, ...]
+    mask: NDArray[np.bool_]
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return Window(self.start, self.mask.shape).slices
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A named structure: the union of its pieces, which all lie inside the volume."""
+
+    value: int
+    name: str
+    pieces: Sequence[Piece]
+
+
+def scan_structures(kind: StructureKind, root: Path, files: Sequence[str]) -> Scan:
+    """One series per file of `kind`; a file whose header cannot be read is left to the reader of images."""
+    found: dict[str, list[Series]] = defaultdict(list)
+    verdicts: list[Verdict] = []
+    claimed: set[str] = set()
+    for path in files:
+        if not _may_be(kind, root / path):
+            continue
+        try:
+            header = read_header(root, path)
+        except NdvolError:
+            continue
+        if header is None or header.values["SOPClassUID"] not in kind.sop_classes:
+            continue
+        claimed.add(path)
+        try:
+            uid = header.text("SOPInstanceUID") or path
+            with decoding(root, path):
+                dataset = _dataset(root, path, kind.keywords, header.syntax)
+                series = _series(kind, path, uid, header.text("SeriesInstanceUID"), dataset)
+            found[uid].append(series)
+        except NdvolError as error:
+            verdicts.append(Verdict.refused(path, error))
+    kept: list[Series] = []
+    for copies in found.values():
+        first, judged = _without_copies(root, copies)
+        kept += first
+        verdicts += judged
+    return Scan(tuple(kept), tuple(verdicts), frozenset(claimed))
+
+
+def _may_be(kind: StructureKind, file: Path) -> bool:
+    """Whether the UID of a SOP class of `kind` stands in the head: a large tree is not parsed once per reader."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return any(uid.encode() in head for uid in kind.sop_classes)
+
+
+def _series(kind: StructureKind, path: str, instance: str, series_uid: str, dataset: pydicom.Dataset) -> Series:
+    frames, refers_to = kind.references(dataset)
+    known_frames = {str(uid) for uid in frames if uid}
+    if len(known_frames) > 1:
+        raise SourceError(
+            f"the structures of {path} lie in {len(known_frames)} frames of reference",
+            expected="one",
+            hint="export the structures of each image to a file of their own",
+            code="several-frames",
+        )
+    return Series(
+        reader=kind.reader,
+        source=path,
+        files=(path,),
+        key=path.rpartition("/")[0],
+        name=f"{kind.modality.lower()}-{sha256(instance.encode()).hexdigest()[:8]}",
+        modality=kind.modality,
+        axes="",
+        shape=(),
+        dtype="",
+        spacing=None,
+        uid=uid_hash(series_uid) if series_uid else "",
+        frame="".join(uid_hash(uid) for uid in known_frames),
+        refers_to=tuple(uid_hash(uid) for uid in dict.fromkeys(str(u) for u in refers_to if u)),
+    )
+
+
+def _without_copies(root: Path, series: Sequence[Series]) -> tuple[Sequence[Series], list[Verdict]]:
+    """Of files that share a SOPInstanceUID the first if they are equal byte for byte, else none."""
+    if len(series) == 1:
+        return series, []
+    first, *others = series
+    try:
+        same = len({sha256((root / s.files[0]).read_bytes()).digest() for s in series}) == 1
+    except OSError:
+        same = False
+    if same:
+        message = f"a copy of {first.source} (same SOPInstanceUID, same bytes)"
+        return [first], [Verdict(s.source, "skipped", "duplicate", message) for s in others]
+    error = SourceError(
+        f"{', '.join(s.source for s in series)} carry the same SOPInstanceUID but differ",
+        hint="keep the right one",
+        code="duplicate-uid",
+    )
+    return [], [Verdict.refused(s.source, error) for s in series]
+
+
+@contextmanager
+def decoding(root: Path, path: str) -> Iterator[None]:
+    """Turns whatever pydicom and numpy raise on the bytes of `path` into a SourceError; quiet about the rest."""
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    except NdvolError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{path} cannot be read: it is cut, damaged or not what it says",
+            got=reason(error, root),
+            hint="copy or export the file again",
+            code="unreadable",
+        ) from error
+
+
+def open_structures(kind: StructureKind, root: Path, series: Series) -> pydicom.Dataset:
+    """The whole data set of a series that `scan_structures` found."""
+    path = series.files[0]
+    header = read_header(root, path)
+    if header is None or header.values["SOPClassUID"] not in kind.sop_classes:
+        raise SourceError(f"{path} changed since it was scanned", hint="scan the folder again", code="changed")
+    return _dataset(root, path, None, header.syntax)
+
+
+def _dataset(root: Path, path: str, keywords: Sequence[str] | None, syntax: str) -> pydicom.Dataset:
+    tags = None if keywords is None else ["SpecificCharacterSet", *keywords]
+    content = open_dicom(root / path, path)
+    dataset = pydicom.dcmread(content, force=True, stop_before_pixels=keywords is not None, specific_tags=tags)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = known_uid(syntax)
+    return dataset
+
+
+def no_volume(series: Series) -> SourceError:
+    """The error for reading structures as if they were an image."""
+    return SourceError(
+        f"{series.source} holds structures drawn on an image, not a volume of its own",
+        hint="import it together with its image",
+        code="structures-only",
+    )
+
+
+def spatial_shape(grid: Grid, source: str) -> tuple[int, ...]:
+    """Voxels per spatial axis of an image that structures can be placed on."""
+    if grid.frame != "LPS":
+        raise SourceError(
+            f"{source} cannot be placed: the image has no position in the patient",
+            got=f"frame {grid.frame}",
+            expected="LPS",
+            hint="import the image that the structures were drawn on from its DICOM files",
+            code="label-no-geometry",
+        )
+    return tuple(grid.shape[i] for i in grid.spatial)
+
+
+def items(dataset: pydicom.Dataset | None, keyword: str) -> Sequence[pydicom.Dataset]:
+    """The items of a sequence; none when it is absent or empty."""
+    value = None if dataset is None else dataset.get(keyword)
+    return () if value is None else tuple(value)
+
+
+def numbers(dataset: pydicom.Dataset | None, keyword: str, count: int, where: str) -> NDArray[np.float64]:
+    """`count` finite numbers of an element that must be there."""
+    value = None if dataset is None else dataset.get(keyword)
+    try:
+        found = np.array(value, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (count,) or not np.isfinite(found).all():
+        raise SourceError(
+            f"{keyword} of {where} is not {count} finite number{'s' if count > 1 else ''}",
+            got="nothing" if value is None else f"{str(value)[:80]!r}",
+            hint="export the file again",
+            code="bad-header",
+        )
+    return found
+
+
+def clean_name(raw: object, fallback: str) -> tuple[str, str]:
+    """A printable name, and a warning that quotes the original where more than outer blanks was changed.
+
+    >>> clean_name(" Left\\tlung ", "ROI 1")
+    ('Left lung', "the structure 'Left\\\\tlung' is called 'Left lung'")
+    >>> clean_name("", "ROI 1")
+    ('ROI 1', "a structure without a name is called 'ROI 1'")
+    """
+    original = ("" if raw is None else str(raw)).strip(" \0")
+    text = unicodedata.normalize("NFC", original)
+    text = "".join(c if c.isprintable() else " " for c in text)
+    name = " ".join(text.split())[:MAX_NAME].strip() or fallback
+    if name == original:
+        return name, ""
+    return name, f"{f'the structure {original!r}' if original else 'a structure without a name'} is called {name!r}"
+
+
+def label_volumes(
+    name: str, shape: Sequence[int], structures: Iterable[Structure], *, highest: int, source: str
+) -> tuple[LabelData, ...]:
+    """Structures as as few label volumes as a greedy choice needs for no voxel of any to be lost.
+
+    Each structure goes to the first volume in which all its voxels are free; a structure is never divided.
+    Volumes are called ``name``, ``name-2``, ``name-3`` …; there is at least one. Structures without a voxel
+    are named in the categories of the first volume.
+
+    Parameters
+    ----------
+    structures : with distinct values from 1 to `highest`, which decides the type of all volumes.
+
+    Raises
+    ------
+    SourceError : code ``too-many-layers``.
+    """
+    dtype = np.min_scalar_type(highest)
+    layers: list[tuple[NDArray[Any], dict[int, str]]] = [(np.zeros(shape, dtype), {})]
+    for structure in structures:
+        free = (
+            i for i, (array, _) in enumerate(layers) if not any(array[p.slices][p.mask].any() for p in structure.pieces)
+        )
+        at = next(free, len(layers))
+        if at == MAX_LAYERS:
+            raise SourceError(
+                f"the structures of {source} overlap so much that they need more than {MAX_LAYERS} label volumes",
+                hint="export them in several files",
+                code="too-many-layers",
+            )
+        if at == len(layers):
+            layers.append((np.zeros(shape, dtype), {}))
+        array, categories = layers[at]
+        for piece in structure.pieces:
+            array[piece.slices][piece.mask] = structure.value
+        categories[structure.value] = structure.name
+    return tuple(
+        LabelData(f"{name}-{i}" if i > 1 else name, array, categories)
+        for i, (array, categories) in enumerate(layers, start=1)
+    )
+
+
+def with_warnings(volumes: Sequence[LabelData], found: Iterable[str]) -> tuple[LabelData, ...]:
+    """The volumes, the first of them with the warnings, and with a note when there are several."""
+    notes = [w for w in found if w]
+    if len(volumes) > 1:
+        notes.append(f"structures overlap: they are kept in {len(volumes)} label volumes")
+    return replace(volumes[0], warnings=tuple(notes)), *volumes[1:]
+
+
+def listing(names: Mapping[str, int] | Iterable[str], limit: int = 20) -> str:
+    """Names, or names with their counts, for a message."""
+    rows = [f"{k} ({v})" for k, v in names.items()] if isinstance(names, Mapping) else list(names)
+    return ", ".join(rows[:limit]) + (f" and {len(rows) - limit} more" if len(rows) > limit else "")
