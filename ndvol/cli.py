@@ -62,7 +62,7 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--modality", default="", help="Modality of sources that do not state one; names the image.")
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
-@click.option("-j", "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Worker processes.")
+@click.option("-j", "--jobs", type=click.IntRange(0), default=os.cpu_count() or 1, help="Worker processes; 0: none.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be imported; decode nothing.")
 @_json_option
 def import_command(

@@ -91,11 +91,11 @@ def test_a_dry_run_writes_nothing(demo, tmp_path):
 
 def test_import_says_what_happened_by_exit_code(demo, tmp_path):
     nifti = demo[0] / "raw" / "nifti" / "images"
-    result = run("import", nifti, tmp_path / "ok", "-j", 1, "--json")
+    result = run("import", nifti, tmp_path / "ok", "-j", 0, "--json")
     assert result.exit_code == 0, result.output
     assert [v["status"] for v in json.loads(result.stdout)] == ["imported"] * 3
-    assert run("import", demo[0] / "raw" / "dicom", tmp_path / "partly", "-j", 1).exit_code == 3
-    defect = run("import", demo[0] / "raw" / "dicom" / "defective", tmp_path / "none", "-j", 1)
+    assert run("import", demo[0] / "raw" / "dicom", tmp_path / "partly", "-j", 0).exit_code == 3
+    defect = run("import", demo[0] / "raw" / "dicom" / "defective", tmp_path / "none", "-j", 0)
     assert defect.exit_code == 1
     assert "missing-slices" in defect.stdout
     assert "nothing could be imported" in defect.stderr
@@ -117,8 +117,8 @@ def test_only_this_run_is_reported(demo, tmp_path):
     shutil.copy(demo[0] / "raw" / "nifti" / "images" / "toy-0.nii.gz", tmp_path / "a")
     (tmp_path / "b").mkdir()
     shutil.copy(demo[0] / "raw" / "nifti" / "images" / "toy-1.nii.gz", tmp_path / "b" / "bad.nii.gz")
-    assert run("import", tmp_path / "a", tmp_path / "bundle", "-j", 1).exit_code == 3
-    result = run("import", tmp_path / "b", tmp_path / "bundle", "-j", 1, "--json")
+    assert run("import", tmp_path / "a", tmp_path / "bundle", "-j", 0).exit_code == 3
+    result = run("import", tmp_path / "b", tmp_path / "bundle", "-j", 0, "--json")
     assert (result.exit_code, [v["status"] for v in json.loads(result.stdout)]) == (0, ["imported"])
 
 

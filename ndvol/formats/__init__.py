@@ -6,6 +6,7 @@ names and headers and answers with series and verdicts; `Reader.read` turns one 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -137,7 +138,14 @@ class StructureReader(Reader, Protocol):
 def readers() -> dict[str, Reader]:
     """The installed readers by name; those of other packages come first, so that they can take over a format."""
     found = sorted(entry_points(group="ndvol.readers"), key=lambda e: (e.value.startswith("ndvol."), e.name))
-    return {entry.name: entry.load()() for entry in found}
+    loaded = {}
+    for entry in found:
+        try:
+            loaded[entry.name] = entry.load()()
+        except Exception as error:
+            # Another package's broken reader must not take ours along, but nobody should miss it unknowingly.
+            warnings.warn(f"the reader {entry.name!r} ({entry.value}) cannot be loaded: {error!r}", stacklevel=2)
+    return loaded
 
 
 def reader(name: str) -> Reader:

@@ -38,7 +38,7 @@ def import_tree(
     bundle: str | Path,
     *,
     options: ImportOptions | None = None,
-    jobs: int = 1,
+    jobs: int = 0,
     progress: bool = False,
 ) -> Catalog:
     """Import all that can be imported below `source` into the folder `bundle`, and open it.
@@ -50,8 +50,8 @@ def import_tree(
     ----------
     source : a folder of any depth, or one file.
     bundle : the folder to write; made when it is not there.
-    jobs : worker processes; each holds one case at a time. With more than one, a script needs the usual
-        ``if __name__ == "__main__":``, since workers are spawned.
+    jobs : worker processes; each holds one case at a time, and a decoder that crashes takes only its worker along.
+        A script needs the usual ``if __name__ == "__main__":`` then. 0 imports in this process.
     progress : show a progress bar on stderr.
 
     Returns
@@ -68,7 +68,7 @@ def import_tree(
     return run_import(plan_import(source, options), bundle, jobs=jobs, progress=progress)
 
 
-def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 1, progress: bool = False) -> Catalog:
+def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 0, progress: bool = False) -> Catalog:
     """Carry out a plan; see `import_tree`."""
     folder = Path(bundle).absolute()
     volumes = folder / VOLUMES
@@ -143,7 +143,7 @@ def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: Cas
 
 
 def _outcomes(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
-    if jobs <= 1:
+    if jobs == 0:
         yield from map(attempt, cases)
         return
     _check_workers()
@@ -167,7 +167,7 @@ def _check_workers() -> None:
         try:
             pool.submit(int).result()
         except BrokenProcessPool:
-            hint = 'put the call under `if __name__ == "__main__":`, or import with jobs=1'
+            hint = 'put the call under `if __name__ == "__main__":`, or import with jobs=0'
             raise OptionError("worker processes do not start", hint=hint, code="no-workers") from None
 
 
