@@ -47,6 +47,8 @@ class _Handle:
     """Which file it was when it was opened: an import may have put another one at the path since."""
     datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
     """Data sets that were audited once; walking to one again would cost more than reading a small window."""
+    derived: dict[str, Any] = field(default_factory=dict)
+    """What the store keeps beside the file for as long as it is open: chunk tables, hashes."""
 
 
 _handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
@@ -73,10 +75,15 @@ def open_file(path: str | Path) -> h5py.File:
 
 def open_dataset(path: str | Path, dataset: str) -> h5py.Dataset:
     """A data set of the file that `open_file` keeps, audited once; see `get`."""
+    return open_with_notes(path, dataset)[0]
+
+
+def open_with_notes(path: str | Path, dataset: str) -> tuple[h5py.Dataset, dict[str, Any]]:
+    """A data set like `open_dataset`, and a dictionary that lives as long as the file stays open."""
     known = _handle(path)
     if dataset not in known.datasets:
         known.datasets[dataset] = get_dataset(known.file, dataset)
-    return known.datasets[dataset]
+    return known.datasets[dataset], known.derived
 
 
 def _handle(path: str | Path) -> _Handle:

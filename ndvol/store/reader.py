@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Grid, Window
 from ndvol.label_index import LabelIndex
-from ndvol.store.hdf5 import READ_ERRORS, get, get_text, open_dataset, open_file, read_table
+from ndvol.store.direct import DirectReader, direct_reader
+from ndvol.store.hdf5 import READ_ERRORS, get, get_text, open_dataset, open_file, open_with_notes, read_table
 from ndvol.store.verify import check_format
-from ndvol.volumes import Case, LabelVolume, Volume, valid_window
+from ndvol.volumes import Case, LabelVolume, Volume
 
 
 class Hdf5Source:
@@ -52,11 +54,13 @@ class Hdf5Source:
     def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
         """See `PatchSource`; raises `DamageError` when the stored bytes fail their checksum."""
         path = self._datasets[level]
-        dataset = open_dataset(self._path, path)
-        clip = window.clip(dataset.shape)
+        dataset, notes = open_with_notes(self._path, path)
+        clip = window.clip(self.shape if level == 0 else dataset.shape)
         if clip.shape != window.shape:
             out[...] = fill_value
-        if 0 not in clip.shape:
+        if 0 not in clip.shape and (direct := _direct(dataset, path, notes)) is not None:
+            direct.read(clip, out)
+        elif 0 not in clip.shape:
             try:
                 if out.flags.c_contiguous and out.dtype == self.dtype:
                     dataset.read_direct(out, clip.inside, clip.placement)
@@ -71,7 +75,7 @@ class Hdf5Source:
                     dataset=path,
                     window=window,
                 ) from error
-        return valid_window(window, dataset.shape)
+        return Window(tuple(s.start for s in clip.placement), clip.shape)
 
     def label_index(self) -> LabelIndex:
         """The stored index of a label volume; read on first use."""
@@ -83,6 +87,28 @@ class Hdf5Source:
                 raise StoreError(f"the index of {group!r} in {self._path} is no table of counts per chunk")
             self._index = LabelIndex(self, chunk, table)
         return self._index
+
+
+def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | None:
+    """The direct reader of a data set, made on first use for as long as the file stays open."""
+    if name not in notes:
+        if "hashes" not in notes:
+            notes["hashes"] = _manifest_hashes(dataset.file)
+        hashes = notes["hashes"].get(name) if notes["hashes"] is not None else None
+        notes[name] = direct_reader(dataset, hashes)
+    found: DirectReader | None = notes[name]
+    return found
+
+
+def _manifest_hashes(file: h5py.File) -> dict[str, dict[int, int]] | None:
+    """xxh3-64 by data set and chunk number; None for a file that is not ours."""
+    if "ndvol_format" not in file.attrs:
+        return None
+    names = json.loads(get_text(get(file, "manifest"), "datasets"))
+    hashes: dict[str, dict[int, int]] = {name: {} for name in names}
+    for number, chunk, digest in read_table(file, "manifest").tolist():
+        hashes[names[number]][chunk] = digest
+    return hashes
 
 
 def open_case(path: str | Path) -> Case:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
@@ -172,14 +173,15 @@ class CaseWriter:
         turn = reorientation or Reorientation(tuple(range(n)), (False,) * n)
         put_text(group, "reorientation", json.dumps({"order": turn.order, "flips": turn.flips}))
         put_text(group, "attributes", json.dumps(dict(attributes or {}), sort_keys=True, ensure_ascii=False))
-        skip = path.startswith("labels/")
-        self._chunked(group, "0", stored, chunk_shape(grid.axes, grid.shape), self._codec, skip_zeros=skip)
+        chunk = chunk_shape(grid.axes, grid.shape)
+        fill = 0 if path.startswith("labels/") else _common_constant(stored, chunk)
+        self._chunked(group, "0", stored, chunk, self._codec, fill=fill)
 
     def _table(self, group: h5py.Group, name: str, array: NDArray[Any]) -> None:
         """A small array in one chunk per 2^20 entries, readable without a plug-in."""
         rows = max(1, 2**20 // max(1, prod(array.shape[1:])))
         chunk = (max(1, min(rows, len(array))), *(max(1, n) for n in array.shape[1:]))
-        self._chunked(group, name, array, chunk, TABLE, skip_zeros=False)
+        self._chunked(group, name, array, chunk, TABLE, fill=None)
 
     def _chunked(
         self,
@@ -189,18 +191,21 @@ class CaseWriter:
         chunk: tuple[int, ...],
         codec: Codec,
         *,
-        skip_zeros: bool,
+        fill: float | None,
     ) -> None:
+        """Write an array chunk by chunk; chunks that hold only `fill` are not stored and read as HDF5's fill value."""
         dtype = array.dtype.newbyteorder("<")
         plist = codec.property_list()
         plist.set_chunk(tuple(max(1, c) for c in chunk))
+        if fill:
+            plist.set_fill_value(np.array(fill, dtype))
         space = h5py.h5s.create_simple(array.shape)
         dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype), space, plist)
         rows = self._manifest.setdefault(f"{group.name}/{name}".lstrip("/"), [])
         for number in range(prod(chunk_counts(array.shape, chunk))):
             window = chunk_window(number, array.shape, chunk)
             block = array[window.slices]
-            if skip_zeros and not block.any():
+            if fill is not None and (block == fill).all():
                 continue
             if window.shape != chunk:
                 # HDF5 stores the chunks at the border at full size.
@@ -256,3 +261,15 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _common_constant(array: NDArray[Any], chunk: tuple[int, ...]) -> float | None:
+    """The value of most chunks that hold a single one (air, padding); None when every chunk varies."""
+    found: Counter[float] = Counter()
+    for number in range(prod(chunk_counts(array.shape, chunk))):
+        block = array[chunk_window(number, array.shape, chunk).slices]
+        first = block[(0,) * block.ndim]
+        if np.isfinite(first) and (block == first).all():
+            found[first.item()] += 1
+    # Equal counts must not be told apart by the order of a dictionary.
+    return min(found, key=lambda value: (-found[value], value)) if found else None

@@ -291,7 +291,32 @@ def test_reading_damage_names_file_data_set_and_window(toy, tmp_path):
     with pytest.raises(DamageError, match="images/CT/0") as caught:
         open_case(path).images["CT"].read(Window((0, 0, 0), (4, 4, 4)))
     assert str(path) in str(caught.value)
-    assert caught.value.window == Window((0, 0, 0), (4, 4, 4))
+    assert "chunk 0 of '/images/CT/0'" in str(caught.value)
+    assert caught.value.window == Window((0, 0, 0), (32, 32, 32))
+
+
+def test_a_chunk_that_is_whole_but_not_ours_is_refused_on_reading(toy, tmp_path):
+    """Fletcher-32 cannot tell that two chunks were swapped; the manifest's hash can."""
+    first, second = chunk_infos(toy, "images/CT/0")[:2]
+    with h5py.File(toy, "r+") as file:
+        dataset = file["images/CT/0"].id
+        data = [dataset.read_direct_chunk(info.chunk_offset)[1] for info in (first, second)]
+        dataset.write_direct_chunk(first.chunk_offset, data[1])
+        dataset.write_direct_chunk(second.chunk_offset, data[0])
+    with pytest.raises(DamageError, match="has other bytes than were written"):
+        np.asarray(open_case(toy).images["CT"])
+
+
+def test_a_lost_chunk_is_refused_on_reading(toy, tmp_path):
+    """HDF5 would answer with its fill value."""
+    with h5py.File(toy, "r+") as file:
+        old = file["images/CT/0"]
+        plist, shape = old.id.get_create_plist(), old.shape
+        del file["images/CT/0"]
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file["images/CT"].id, b"0", h5py.h5t.STD_I16LE, space, plist)
+    with pytest.raises(DamageError, match=r"chunk 0 .* is missing"):
+        np.asarray(open_case(toy).images["CT"])
 
 
 @pytest.mark.parametrize("length", [0, 100, 3000, -1000])
@@ -342,6 +367,19 @@ def test_a_complex_image_is_refused(tmp_path):
 
     with pytest.raises(OptionError, match="only integers and floats"):
         write()
+
+
+@pytest.mark.parametrize("padding", [-1024, 0, 7.5])
+def test_padding_is_not_stored_and_reads_the_same(tmp_path, padding):
+    """Air outside the field of view: whole chunks of one value cost nothing, in the file and to read."""
+    image = np.full((64, 64, 64), padding, np.float32)
+    image[20:30, 20:30, 20:30] = np.arange(1000).reshape(10, 10, 10)
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="") as writer:
+        writer.add_image("i", image, Grid.regular("zyx", image.shape))
+    assert len(chunk_infos(tmp_path / "a.h5", "images/i/0")) == 1
+    np.testing.assert_array_equal(open_case(tmp_path / "a.h5").images["i"], image)
+    with h5py.File(tmp_path / "a.h5", locking=False) as file:
+        np.testing.assert_array_equal(file["images/i/0"], image)
 
 
 def test_bool_is_stored_as_uint8(tmp_path):

@@ -1,0 +1,117 @@
+"""The direct path: that it runs where it should, that h5py reads the rest, and that both give the same voxels."""
+
+from __future__ import annotations
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from ndvol.geometry import Grid, Window
+from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
+from ndvol.store.direct import direct_reader, has_known_filters, is_chunked, is_guarded
+
+SHAPE = (40, 37, 50)
+
+
+def voxels(dtype="i2"):
+    return np.abs(np.random.default_rng(0).normal(size=SHAPE) * 10).round().astype(dtype)
+
+
+@pytest.fixture
+def no_h5py(monkeypatch):
+    """Makes reading voxels through h5py fail, so that a test proves which path ran."""
+
+    def refuse(*_, **__):
+        raise AssertionError("voxels were read through h5py")
+
+    monkeypatch.setattr(h5py.Dataset, "read_direct", refuse)
+
+
+@pytest.mark.parametrize("compressor", ["lz4", "zstd", "gzip"])
+def test_our_files_are_read_without_hdf5(tmp_path, no_h5py, compressor):
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="", codec=Codec(compressor)) as writer:
+        writer.add_image("i", voxels(), Grid.regular("zyx", SHAPE))
+        writer.add_label("l", (voxels() > 5).astype(np.uint8), Grid.regular("zyx", SHAPE), categories={1: "one"})
+    case = open_case(tmp_path / "a.h5")
+    np.testing.assert_array_equal(case.images["i"], voxels())
+    np.testing.assert_array_equal(case.labels["l"], voxels() > 5)
+
+
+def test_the_switch_turns_it_off(tmp_path, no_h5py, monkeypatch):
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="") as writer:
+        writer.add_image("i", voxels(), Grid.regular("zyx", SHAPE))
+    monkeypatch.setenv("NDVOL_DIRECT", "0")
+    with pytest.raises(AssertionError, match="through h5py"):
+        np.asarray(open_case(tmp_path / "a.h5").images["i"])
+
+
+DIRECT = {
+    "plain": {},
+    "gzip": {"compression": "gzip"},
+    "gzip + shuffle": {"compression": "gzip", "shuffle": True},
+    "blosc": dict(hdf5plugin.Blosc(cname="zstd", shuffle=hdf5plugin.Blosc.BITSHUFFLE)),
+}
+THROUGH_H5PY = {
+    "lzf": {"compression": "lzf"},
+    "zstd": dict(hdf5plugin.Zstd()),
+    "checksum of another": {"fletcher32": True},
+}
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "u1", "<f4", ">f8"])
+@pytest.mark.parametrize("how", DIRECT)
+def test_files_of_others_are_read_without_hdf5(tmp_path, no_h5py, how, dtype):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=voxels(dtype), chunks=(16, 16, 16), **DIRECT[how])
+    volume = open_hdf5(tmp_path / "a.h5", "x", axes="zyx")
+    np.testing.assert_array_equal(volume, voxels(dtype))
+    window = Window((-3, 30, 17), (20, 20, 20))
+    np.testing.assert_array_equal(volume.read(window)[3:, :7], voxels(dtype)[:17, 30:, 17:37])
+
+
+def test_chunks_stored_without_their_filter_are_read_through_h5py(tmp_path):
+    """HDF5 skips an optional filter for a chunk that it does not make smaller."""
+    noise = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("x", data=noise, chunks=(16, 16, 16), **DIRECT["blosc"])
+        assert any(dataset.id.get_chunk_info(i).filter_mask for i in range(dataset.id.get_num_chunks()))
+        assert direct_reader(dataset, None) is None
+    np.testing.assert_array_equal(open_hdf5(tmp_path / "a.h5", "x", axes="zyx"), noise)
+
+
+@pytest.mark.parametrize("how", THROUGH_H5PY)
+def test_the_rest_is_read_through_h5py(tmp_path, how):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("x", data=voxels(), chunks=(16, 16, 16), **THROUGH_H5PY[how])
+        assert direct_reader(dataset, None) is None
+    np.testing.assert_array_equal(open_hdf5(tmp_path / "a.h5", "x", axes="zyx"), voxels())
+
+
+def test_the_predicates_say_why(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        contiguous = file.create_dataset("contiguous", data=voxels())
+        lzf = file.create_dataset("lzf", data=voxels(), chunks=(8, 8, 8), compression="lzf")
+        guarded = file.create_dataset("guarded", data=voxels(), chunks=(8, 8, 8), fletcher32=True)
+        empty = file.create_dataset("empty", (0, 4), "i2", chunks=(1, 4), maxshape=(None, 4))
+        assert (is_chunked(contiguous), is_chunked(empty), is_chunked(lzf)) == (False, False, True)
+        assert (has_known_filters(lzf), has_known_filters(guarded)) == (False, True)
+        assert (is_guarded(guarded, None), is_guarded(guarded, {}), is_guarded(lzf, None)) == (False, True, True)
+
+
+def test_a_chunk_that_inflates_to_more_is_refused(tmp_path):
+    """A hostile chunk may claim to be small and inflate for ever."""
+    import zlib
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("x", (8, 8), "u1", chunks=(8, 8), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(10**7)))
+    with pytest.raises(OSError, match="cannot be decoded: 65 bytes instead of 64"):
+        np.asarray(open_hdf5(tmp_path / "a.h5", "x", axes="yx"))
+
+
+def test_unwritten_chunks_have_the_fill_value(tmp_path, no_h5py):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (10, 10), "i2", chunks=(4, 4), fillvalue=-5)[0, 0] = 3
+    found = np.asarray(open_hdf5(tmp_path / "a.h5", "x", axes="yx"))
+    assert (found[0, 0], found[0, 1], found[9, 9]) == (3, -5, -5)
