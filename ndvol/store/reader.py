@@ -91,11 +91,14 @@ class Hdf5Source:
 
 def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | None:
     """The direct reader of a data set, made on first use for as long as the file stays open."""
-    if name not in notes:
+    try:
         if "hashes" not in notes:
             notes["hashes"] = _manifest_hashes(dataset.file)
-        hashes = notes["hashes"].get(name) if notes["hashes"] is not None else None
-        notes[name] = direct_reader(dataset, hashes)
+        if name not in notes:
+            hashes = notes["hashes"].get(name) if notes["hashes"] is not None else None
+            notes[name] = direct_reader(dataset, hashes)
+    except READ_ERRORS as error:
+        raise _as_damage(error, dataset.file.filename) from error
     found: DirectReader | None = notes[name]
     return found
 
