@@ -14,7 +14,7 @@ from ndvol.catalog import Catalog
 from ndvol.importing.preview import grey_range, to_grey
 from ndvol.sampler import Sample
 
-TILE = 120
+TILE = 128
 """Pixels of a patch's longer side on the sheet."""
 _MARGIN, _CAPTION, _COLUMNS = 6, 14, 16
 _FRAMES = {"positive": (76, 175, 80), "negative": (66, 133, 244), "any": (150, 150, 150)}
