@@ -62,6 +62,14 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--modality", default="", help="Modality of sources that do not state one; names the image.")
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
+@click.option(
+    "--phi",
+    type=click.Choice(["strict", "research", "keep"]),
+    default="research",
+    show_default=True,
+    help="Names that may reach the bundle: none; those of files that are not DICOM; all.",
+)
+@click.option("--phi-key", type=click.Path(), help="File with the key of the pseudonyms; keep it outside BUNDLE.")
 @click.option("-j", "--jobs", type=click.IntRange(0), default=os.cpu_count() or 1, help="Worker processes; 0: none.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be imported; decode nothing.")
 @_json_option

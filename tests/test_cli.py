@@ -30,7 +30,7 @@ def run(*arguments):
 def test_the_demo_imports_refuses_verifies_draws_and_says_what_next(demo):
     folder, result = demo
     assert result.exit_code == 0, result.output
-    assert "dicom/defective: refused: 1 slice is missing; got a gap of 6.000 mm after slice 16" in result.output
+    assert "dicom/defective: refused: 1 slice is missing; got a gap of 6.000 mm between slice 17 of 39" in result.output
     assert "6 cases, every stored byte as written" in result.output
     counts = [line.split()[-1] for line in result.output.splitlines() if line.startswith(("positive", "negative"))]
     assert sum(map(int, counts)) == 128

@@ -39,6 +39,7 @@ class Series:
     frame : hash of the frame of reference (DICOM FrameOfReferenceUID), empty when not stated.
     refers_to : `uid` of the image series that structures were drawn on; see `StructureReader`.
     warnings : what the user should know though the series is readable.
+    missing : indices along z that no file fills and that `Reader.read` masks; readers refuse such series by default.
     """
 
     reader: str
@@ -55,6 +56,7 @@ class Series:
     frame: str = ""
     refers_to: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ class VolumeData:
     array : axes as in `grid`, C order not required; the caller owns it.
     value_unit : unit of the values (``HU``, ``BQML`` …), empty when not stated.
     attributes : allow-listed facts kept beside the volume, with DICOM keywords or NIfTI names as keys
-        (``RescaleSlope``, ``PixelPaddingValue``, ``PhotometricInterpretation`` …): numbers and short strings.
+        (``RescaleSlope``, ``PhotometricInterpretation`` …): numbers and short strings. ``PixelPaddingValue`` is the
+        stored value; ``PixelPaddingValueOutput`` is what such a voxel holds in `array`.
     warnings : what the user should know though the volume was read.
     """
 
@@ -110,8 +113,12 @@ class Reader(Protocol):
 
     name: str
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
-        """Group those of `files` (relative to `root`, sorted) that this reader knows; decodes no pixel."""
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+        """Group those of `files` (relative to `root`, sorted) that this reader knows; decodes no pixel.
+
+        `jobs` is how many processes it may start where that pays; 0 and 1 stay in this one. The answer is the
+        same for any number.
+        """
         ...
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:

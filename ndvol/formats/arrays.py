@@ -53,7 +53,7 @@ class ArrayReader:
 
     name = "arrays"
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         suffixes = (".npy", ".npz")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ndvol.errors import NdvolError, SourceError
+from ndvol.errors import NdvolError, OptionError, SourceError
 from ndvol.formats import Scan, Series, VolumeData
-from ndvol.formats.dicom_headers import PHYSICS, Header, read_header, uid_hash
+from ndvol.formats.dicom_doubts import differences
+from ndvol.formats.dicom_files import examine, sort_out
+from ndvol.formats.dicom_headers import Header, read_header, uid_hash
 from ndvol.formats.dicom_pixels import stored_planes
-from ndvol.formats.dicom_planes import is_structure, planes_of, unplaced, unwanted
-from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of, series_uid
+from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of
+from ndvol.formats.dicom_values import attributes, padding, value_unit
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type
 from ndvol.geometry import Grid
+from ndvol.geometry.planes import OnGap
 from ndvol.verdict import Verdict
 
 
@@ -30,61 +34,57 @@ class DicomReader:
     SOPInstanceUID are decoded there, to tell copies from conflicts.
 
     Segmentations and structure sets are left to other readers. Values are those of PS3.3 C.11.1 (rescale or
-    modality LUT applied); padding is not replaced: PixelPaddingValue, in stored values, is kept as attribute.
+    modality LUT applied). Padding is not replaced: the attribute ``PixelPaddingValueOutput`` is what a voxel that is
+    padding holds in the volume (``PixelPaddingValue`` is the stored value, before the rescale).
+
+    Parameters
+    ----------
+    on_gap : ``refuse`` a series that lacks planes, or ``mask`` them: their places hold one value, the padding or
+        the lowest of the volume (0 in labels), and the attributes ``missing_planes`` (indices along z in the
+        source's order, as JSON) and ``missing_planes_fill`` say so. It decides what `scan` finds; `read` does what
+        the series says.
     """
 
     name = "dicom"
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def __init__(self, *, on_gap: OnGap = "refuse") -> None:
+        if on_gap not in ("refuse", "mask"):
+            raise OptionError("on_gap is no way to treat missing planes", got=on_gap, expected="refuse or mask")
+        self.on_gap: OnGap = on_gap
+
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         verdicts: list[Verdict] = []
         claimed: set[str] = set()
         unread: Counter[str] = Counter()
         others: dict[tuple[str, ...], list[str]] = defaultdict(list)
         planes: list[Header] = []
-        for path in files:
-            try:
-                header = read_header(root, path)
-                if header is None or is_structure(header):
-                    continue
-                found = _sorted_out(root, header)
-                if isinstance(found[0], Header):
-                    planes += found
-                else:
-                    others[*found, series_uid(header)].append(path)
-            except SourceError as error:
-                verdicts.append(Verdict.refused(path, error))
-                unread[path.rpartition("/")[0]] += 1
-            claimed.add(path)
+        for file in examine(root, files, jobs):
+            claimed.add(file.path)
+            planes += file.planes
+            if file.error is not None:
+                verdicts.append(Verdict.refused(file.path, file.error))
+                unread[file.path.rpartition("/")[0]] += 1
+            elif file.reason is not None:
+                others[*file.reason, file.series].append(file.path)
         for (status, code, message, _), paths in others.items():
             verdicts.append(Verdict(_source(paths), status, code, message, files=len(paths)))
-        series, judged = _judge(pieces_of(root, planes), unread)
+        series, judged = _judge(pieces_of(root, planes, self.on_gap), unread)
         return Scan(tuple(series), tuple(verdicts + judged), frozenset(claimed))
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         stack = _stack_again(root, series)
         array = _voxels(root, stack)
+        filled = _masked(array, stack, as_label=as_label)
         if as_label:
             array = as_labels(array, series.source)
         return VolumeData(
             array,
             Grid(stack.axes, stack.shape, stack.affine),
             modality=stack.headers[0].modality,
-            value_unit=_value_unit(stack.headers),
-            attributes={**_attributes(stack.headers), **stack.attributes},
+            value_unit=value_unit(stack.headers),
+            attributes={**attributes(stack.headers), **stack.attributes, **filled},
             warnings=stack.warnings,
         )
-
-
-def _sorted_out(root: Path, header: Header) -> tuple[Header, ...] | tuple[str, str, str]:
-    """The checked planes of a file, or status, code and reason why it has none."""
-    if (reason := unwanted(header)) is not None:
-        return reason
-    planes = planes_of(root, header)
-    for plane in planes:
-        if (reason := unplaced(plane)) is not None:
-            return reason
-        plane.check()
-    return planes
 
 
 def _stack_again(root: Path, series: Series) -> Stack:
@@ -92,9 +92,10 @@ def _stack_again(root: Path, series: Series) -> Stack:
     planes: list[Header] = []
     for path in series.files:
         header = read_header(root, path)
-        found = ("",) if header is None else _sorted_out(root, header)
+        found = ("",) if header is None else sort_out(root, header)
         planes += [h for h in found if isinstance(h, Header)]
-    pieces = [p for p in pieces_of(root, planes) if isinstance(p.result, Stack)]
+    found_pieces = pieces_of(root, planes, "mask" if series.missing else "refuse")
+    pieces = [p for p in found_pieces if isinstance(p.result, Stack) and p.result.missing == series.missing]
     fitting = [p for p in pieces if isinstance(p.result, Stack) and p.result.shape == series.shape]
     if len(fitting) > 1:  # the volumes of one multi-frame file
         fitting = [p for p in fitting if series.name.endswith(p.digest(alone=False))]
@@ -118,7 +119,7 @@ def _judge(pieces: Sequence[Piece], unread: Counter[str]) -> tuple[list[Series],
     for uid, group in by_series.items():
         if len(group) > 1:
             paths = sorted({f for piece in group for f in piece.files})
-            message = f"one SeriesInstanceUID holds {len(group)} stacks that differ in orientation, size or kind"
+            message = f"one SeriesInstanceUID holds {len(group)} stacks {differences([p.planes for p in group])}"
             verdicts.append(Verdict(common_folder(paths) or ".", "split", "split", message, files=len(paths)))
         for piece in group:
             folder = piece.folder
@@ -148,6 +149,7 @@ def _series(piece: Piece, stack: Stack, digest: str, source: str, warnings: Iter
         uid=uid_hash(first.text("SeriesInstanceUID")),
         frame=uid_hash(first.text("FrameOfReferenceUID")),
         warnings=tuple(warnings),
+        missing=stack.missing,
     )
 
 
@@ -159,40 +161,36 @@ def _voxels(root: Path, stack: Stack) -> np.ndarray:
     ranges = {
         StoredRange(plane.dtype, int(plane.min()), int(plane.max()), *header.rescale)
         for plane, header in zip(planes, stack.headers, strict=True)
+        if plane.dtype.kind != "f"
     }
-    dtype = settled_type(stack.dtype, ranges)
+    dtype = settled_type(stack.dtype, ranges, signed=value_unit(stack.headers) == "HU")
     volume = np.empty(stack.shape, dtype)
-    # Every plane as a view: times and slices in front, channels behind the pixels.
-    slots = np.moveaxis(volume, stack.axes.index("c"), -1) if "c" in stack.axes else volume
-    slots = slots if stack.times else slots[None]
-    count = slots.shape[1]
+    slots = _slots(volume, stack)
+    present = [k for k in range(slots.shape[1]) if k not in set(stack.missing)]
     for k, header in enumerate(stack.headers):
-        slots[divmod(k, count)] = rescale(planes[k], *header.rescale, dtype)
+        time, place = divmod(k, len(present))
+        slots[time, present[place]] = rescale(planes[k], *header.rescale, dtype)
         planes[k] = planes[k][:0]
     return volume
 
 
-def _value_unit(headers: Sequence[Header]) -> str:
-    """HU for CT (PS3.3 C.8.2.1), Units (0054,1001) for PET, what RescaleType says otherwise."""
-    types = {h.text("RescaleType") for h in headers}
-    if headers[0].modality == "CT":
-        return "HU" if types <= {"", "HU", "US"} else _only(types)
-    return _only({h.text("Units") for h in headers})
+def _slots(volume: np.ndarray, stack: Stack) -> np.ndarray:
+    """Every plane as a view: times and slices in front, channels behind the pixels."""
+    slots = np.moveaxis(volume, stack.axes.index("c"), -1) if "c" in stack.axes else volume
+    return slots if stack.times else slots[None]
 
 
-def _only(values: set[str]) -> str:
-    return values.pop() if len(values) == 1 else ""
-
-
-def _attributes(headers: Sequence[Header]) -> dict[str, float | int | str]:
-    """Facts that all slices share and that name nobody."""
-    keywords = (*PHYSICS, "BitsStored", "PhotometricInterpretation", "PixelPaddingValue", "PixelPaddingRangeLimit")
-    found: dict[str, float | int | str] = {}
-    for keyword in keywords:
-        values = {h.values.get(keyword) for h in headers if not isinstance(h.values.get(keyword), Exception | tuple)}
-        if len(values) == 1 and (value := values.pop()) is not None:
-            found[keyword] = value
-    rescales = {h.rescale for h in headers}
-    if len(rescales) == 1 and headers[0].get("RescaleSlope") is not None:
-        found["RescaleSlope"], found["RescaleIntercept"] = rescales.pop()
-    return found
+def _masked(volume: np.ndarray, stack: Stack, *, as_label: bool) -> dict[str, float | int | str]:
+    """Fill the places of missing planes, in place; what says so, as attributes."""
+    if not stack.missing:
+        return {}
+    slots = _slots(volume, stack)
+    present = np.delete(np.arange(slots.shape[1]), stack.missing)
+    fill = min(plane[k].min() for plane in slots for k in present).item()
+    stated = padding(stack.headers)[0].get("PixelPaddingValueOutput")
+    if as_label:
+        fill = 0
+    elif isinstance(stated, int | float) and np.can_cast(np.min_scalar_type(stated), volume.dtype):
+        fill = stated
+    slots[:, list(stack.missing)] = fill
+    return {"missing_planes": json.dumps(stack.missing), "missing_planes_fill": fill}

@@ -56,6 +56,8 @@ def private_diffusion(dataset: pydicom.Dataset, values: Mapping[str, Any]) -> di
 
 def _numbers(dataset: pydicom.Dataset, tag: int) -> tuple[float, ...]:
     """The finite numbers of an element, also where an unknown VR left them as bytes; () for anything else."""
+    if tag not in dataset.keys():  # noqa: SIM118, the data set's own test converts the tag first
+        return ()
     try:
         creator = str(dataset[(tag & 0xFFFF0000) + 0x10].value).strip()
         if creator not in _CREATORS[tag >> 16]:

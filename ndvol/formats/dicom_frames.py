@@ -12,14 +12,15 @@ import pydicom
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_deflate import open_dicom
-from ndvol.formats.dicom_headers import Header, plain
+from ndvol.formats.dicom_elements import plain, real_world
+from ndvol.formats.dicom_headers import Header
 from ndvol.formats.faults import reason
 
 _GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _MACROS: dict[str, dict[str, str]] = {
     "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
     "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
-    "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
+    "PixelMeasuresSequence": {k: k for k in ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices")},
     "PixelValueTransformationSequence": {k: k for k in ("RescaleSlope", "RescaleIntercept", "RescaleType")},
     "FrameContentSequence": {
         "StackID": "StackID",
@@ -89,6 +90,8 @@ def _values(item: pydicom.Dataset) -> Iterator[tuple[str, Any]]:
     for diffusion in item.get("MRDiffusionSequence") or []:
         for gradient in diffusion.get("DiffusionGradientDirectionSequence") or []:
             yield "DiffusionGradientOrientation", plain(gradient, "DiffusionGradientOrientation")
+    if (mapping := real_world(item)) is not None:
+        yield "RealWorldValue", mapping
     for sequence in _FRAME_TYPES:
         for macro in item.get(sequence) or []:
             kind = plain(macro, "FrameType")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from ndvol.errors import SourceError
-from ndvol.formats.dicom_deflate import open_dicom
+from ndvol.formats.dicom_deflate import dicom_head, open_dicom
 from ndvol.formats.dicom_diffusion import DIFFUSION_TAGS, private_diffusion
+from ndvol.formats.dicom_elements import plain_element, real_world, table_range
 from ndvol.formats.faults import reason
 from ndvol.formats.values import StoredRange
 
@@ -38,9 +40,16 @@ _KEYWORDS = (
     "RedPaletteColorLookupTableDescriptor",
     *("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units"),
 )
+_NOTED = ("BurnedInAnnotation", "SpacingBetweenSlices")
+"""What only warnings and attributes look at; a bad value loses nothing."""
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+"""What places a plane in the patient."""
 _PRESENCE = ("PerFrameFunctionalGroupsSequence",)
 UIH_FRAMES = 0x00651051
 """MRVFrameSequence: United Imaging's private list of the tiles of a mosaic."""
+_BY_TAG = {Tag(keyword): keyword for keyword in (*_KEYWORDS, *SOFT_KEYS, *PHYSICS, *_NOTED, *_PRESENCE)}
+_SEQUENCES = ("ModalityLUTSequence", "RealWorldValueMappingSequence")
+_TAGS: list[Any] = [*_BY_TAG, *map(Tag, (*_SEQUENCES, UIH_FRAMES, *DIFFUSION_TAGS))]
 
 MAX_PLANE_PIXELS = 2**28
 """A plane with more pixels is a damaged or hostile header: detectors have up to 2**26."""
@@ -54,7 +63,8 @@ class Header:
     ----------
     path : relative to the import's root, with ``/``.
     syntax : transfer syntax UID.
-    values : by keyword; numbers, strings and tuples. None where absent or empty, an exception where unreadable.
+    values : by keyword; numbers, strings and tuples. None where empty, an exception where unreadable; SOPClassUID
+        is always there, other keywords where the file has them.
     frame : which frame of the file, from 0.
     tile : row and column of the first pixel of a mosaic's tile; None when the plane is the whole frame.
     frame_size : rows and columns of the frame that holds the tile.
@@ -87,7 +97,7 @@ class Header:
             found = tuple(float(v) for v in (value if isinstance(value, tuple) else (value,)))
         except (TypeError, ValueError):
             found = ()
-        if len(found) != count or not np.isfinite(found).all():
+        if len(found) != count or not all(map(math.isfinite, found)):
             raise SourceError(
                 f"{keyword} of {self.path} is not {count} finite numbers", got=repr(value), code="bad-header"
             )
@@ -142,8 +152,15 @@ class Header:
         return self.integer("PixelRepresentation") == 1
 
     @property
+    def is_float(self) -> bool:
+        """True for FloatPixelData and DoubleFloatPixelData (PS3.3 C.7.6.24): they have no stored bits and no sign."""
+        if self.get("BitsStored") is not None or self.get("PixelRepresentation") is not None:
+            return False
+        return self.samples == 1 and self.integer("BitsAllocated") in (32, 64)
+
+    @property
     def has_geometry(self) -> bool:
-        return all(self.get(k) is not None for k in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+        return all(self.get(k) is not None for k in GEOMETRY)
 
     @property
     def rescale(self) -> tuple[float, float]:
@@ -166,6 +183,8 @@ class Header:
         if self.samples != self.channels:
             entry = self.numbers("RedPaletteColorLookupTableDescriptor", 3) or (0, 0, 16)
             return StoredRange(np.dtype(np.uint8 if entry[2] <= 8 else np.uint16), 0, 2 ** min(int(entry[2]), 16) - 1)
+        if self.is_float:
+            return StoredRange(np.dtype(f"f{self.integer('BitsAllocated') // 8}"), 0, 0, *self.rescale)
         bits = self.integer("BitsStored")
         dtype = np.dtype(f"{'i' if self.is_signed else 'u'}{self.integer('BitsAllocated') // 8}")
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if self.is_signed else (0, 2**bits - 1)
@@ -183,12 +202,16 @@ def read_header(root: Path, path: str) -> Header | None:
     SourceError : the file is DICOM but its header cannot be read.
     """
     try:
-        with (root / path).open("rb") as stream:
-            head = stream.read(4096)
+        head = dicom_head(root / path)
     except OSError as error:
-        raise SourceError(f"{path} cannot be opened", got=reason(error, root), code="unreadable") from error
+        raise SourceError(
+            f"{path} cannot be opened",
+            got=reason(error, root),
+            hint="see that the file is there and may be read",
+            code="unreadable",
+        ) from error
     marked = head[128:132] == b"DICM"
-    if not marked and head[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"):
+    if not marked and not _may_begin(head):
         return None
     try:
         header = _parse(root / path, path, force=not marked)
@@ -197,12 +220,33 @@ def read_header(root: Path, path: str) -> Header | None:
     except Exception as error:  # pydicom raises whatever the bytes provoke
         if not marked:
             return None
-        raise SourceError(f"the header of {path} cannot be read", got=reason(error, root), code="unreadable") from error
+        raise SourceError(
+            f"the header of {path} cannot be read",
+            got=reason(error, root),
+            hint="copy the file again, or leave it out",
+            code="unreadable",
+        ) from error
     if header.values["SOPClassUID"] is not None:
         return header
     if not marked:
         return None
-    raise SourceError(f"the header of {path} has no SOPClassUID: it is cut or damaged", code="unreadable")
+    raise SourceError(
+        f"the header of {path} has no SOPClassUID: it is cut or damaged", hint="copy the file again", code="unreadable"
+    )
+
+
+def may_be_dicom(root: Path, path: str) -> bool:
+    """Whether the first bytes may be those of a DICOM file; true also for what cannot be opened."""
+    try:
+        head = dicom_head(root / path)
+    except OSError:
+        return True
+    return head[128:132] == b"DICM" or _may_begin(head)
+
+
+def _may_begin(head: bytes) -> bool:
+    """Group 0002 or 0008, in either byte order: what a data set without preamble begins with."""
+    return head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
 def uid_hash(uid: str) -> str:
@@ -216,58 +260,24 @@ def known_uid(text: str) -> UID:
 
 
 def _parse(file: Path, path: str, *, force: bool) -> Header:
-    keywords = dict.fromkeys((*_KEYWORDS, *SOFT_KEYS, *PHYSICS))
-    tags = [*keywords, *_PRESENCE, "ModalityLUTSequence", UIH_FRAMES, *DIFFUSION_TAGS]
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
         source = open_dicom(file, path)
-        dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=tags, force=force)
-        values: dict[str, Any] = {keyword: plain(dataset, keyword) for keyword in keywords}
-        values |= {keyword: keyword in dataset or None for keyword in _PRESENCE}
-        values["MosaicFrames"] = UIH_FRAMES in dataset or None
-        values["ModalityLUT"] = _table_range(dataset)
+        dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_TAGS, force=force)
+        values: dict[str, Any] = {}
+        # Over what is there, and by tag: most keywords are absent, and looking each up took as long as parsing.
+        for tag in dataset.keys():  # noqa: SIM118, iterating over the data set would convert every element
+            if (keyword := _BY_TAG.get(tag)) is not None:
+                values[keyword] = True if keyword in _PRESENCE else plain_element(dataset, tag)
+        found = {"ModalityLUT": table_range(dataset), "RealWorldValue": real_world(dataset)}
+        found["MosaicFrames"] = UIH_FRAMES in dataset or None
+        values |= {keyword: value for keyword, value in found.items() if value is not None}
         values |= private_diffusion(dataset, values)
         meta = dataset.file_meta
-        if values["SOPClassUID"] is None:
+        if values.get("SOPClassUID") is None:
             values["SOPClassUID"] = str(meta.get("MediaStorageSOPClassUID", "")) or None
         syntax = str(meta.get("TransferSyntaxUID", "")) or _guessed_syntax(dataset)
     return Header(path, syntax, values)
-
-
-def _table_range(dataset: pydicom.Dataset) -> Any:
-    """Bytes per entry, lowest and highest entry of the modality LUT (PS3.3 C.11.1.1); None without one."""
-    try:
-        if "ModalityLUTSequence" not in dataset or not dataset.ModalityLUTSequence:
-            return None
-        table = dataset.ModalityLUTSequence[0]
-        bits = int(table.LUTDescriptor[2])
-        data = table.LUTData
-        entries = np.frombuffer(data, "<u2") if isinstance(data, bytes) else np.atleast_1d(np.asarray(data, np.int64))
-        if bits not in (8, 16) or not len(entries):
-            raise ValueError(f"a LUT of {len(entries)} entries of {bits} bits")
-        return bits // 8, int(entries.min()), int(entries.max())
-    except Exception as error:
-        return ValueError(f"the modality LUT cannot be read: {error}")
-
-
-def plain(dataset: pydicom.Dataset, keyword: str) -> Any:
-    """A value as number, string or tuple of them; the exception when it cannot be converted."""
-    try:
-        value = dataset.get(keyword)
-        if isinstance(value, MultiValue | list):
-            return tuple(_scalar(v) for v in value) or None
-        return _scalar(value)
-    except Exception as error:  # a bad value of a tag nobody needs must not lose the file
-        return error
-
-
-def _scalar(value: Any) -> Any:
-    if value is None or isinstance(value, bytes):
-        return None
-    if isinstance(value, int | float):
-        return int(value) if isinstance(value, int) else float(value)
-    text = str(value).strip(" \0")
-    return text or None
 
 
 def _guessed_syntax(dataset: pydicom.Dataset) -> str:

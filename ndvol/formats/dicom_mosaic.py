@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_csa import read_csa
 from ndvol.formats.dicom_deflate import open_dicom
-from ndvol.formats.dicom_headers import UIH_FRAMES, Header, plain
+from ndvol.formats.dicom_elements import plain
+from ndvol.formats.dicom_headers import UIH_FRAMES, Header
 from ndvol.formats.faults import reason
 from ndvol.geometry.planes import ORIENTATION_TOLERANCE
 

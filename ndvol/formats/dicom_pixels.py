@@ -36,9 +36,11 @@ _END_MARKER = b"\xff\xd9"
 _SIZ = b"\xff\x4f\xff\x51"
 """Start of a JPEG 2000 codestream and its size marker."""
 _COLOURS = ("Red", "Green", "Blue")
+_PIXEL_DATA = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PIXEL_TAGS = [
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows"),
-    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence", "PixelData"),
+    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ModalityLUTSequence"),
+    *_PIXEL_DATA,
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
@@ -124,7 +126,7 @@ def _frame(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]
 
 def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
     """Raise where pixel data is missing or cut; excess bytes are padding and do no harm."""
-    data = dataset.get("PixelData")
+    data = next((dataset.get(k) for k in _PIXEL_DATA if k in dataset), None)
     if data is None:
         raise SourceError(f"{header.path} holds no pixel data: it was cut or never sent", code="truncated")
     frames = header.integer("NumberOfFrames", 1)
@@ -168,8 +170,10 @@ def _check_codestream(data: bytes, header: Header) -> None:
 
 
 def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
+    # GDCM ends the whole process on some damaged or odd RLE frames; pydicom's own decoder raises.
+    plugin = "pydicom" if header.syntax == RLELossless else ""
     try:
-        return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False))
+        return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False, decoding_plugin=plugin))
     except Exception as error:
         if not known_uid(header.syntax).is_encapsulated or header.syntax == RLELossless:
             raise
@@ -182,6 +186,8 @@ def _decoded_by_itk(root: Path, header: Header, failure: Exception) -> NDArray[A
     if multiple or header.get("ModalityLUT") or header.text("PhotometricInterpretation") != "MONOCHROME2":
         # SimpleITK inverts MONOCHROME1, converts colours on its own terms and has one rescale for all frames.
         raise failure
+    if not isinstance(open_dicom(root / header.path, header.path), Path):
+        raise failure  # what is packed has no file that SimpleITK could open
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(root / header.path))
@@ -196,6 +202,8 @@ def _decoded_by_itk(root: Path, header: Header, failure: Exception) -> NDArray[A
 
 def _stored_bits(plane: NDArray[Any], header: Header) -> NDArray[Any]:
     """Only the bits that BitsStored and HighBit name; the others may hold overlays (PS3.5 8.1.1, retired use)."""
+    if plane.dtype.kind == "f":
+        return plane.astype(plane.dtype.newbyteorder("="), copy=False)
     bits, signed = header.integer("BitsStored"), header.is_signed
     width = 8 * plane.dtype.itemsize
     compressed = header.syntax in _END_MARKED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ndvol.formats.dicom_frames import frames
-from ndvol.formats.dicom_headers import MAX_PLANE_PIXELS, Header, known_uid
+from ndvol.formats.dicom_headers import GEOMETRY, MAX_PLANE_PIXELS, Header, known_uid
 from ndvol.formats.dicom_mosaic import grid_tiles, mosaic_tiles
 
 SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
@@ -39,7 +39,11 @@ def unwanted(header: Header) -> Reason | None:
         return "skipped", *_NO_IMAGE[sop_class]
     sizeless = header.get("Rows") is None or header.get("Columns") is None
     if sizeless and "Image Storage" in name:
-        return "refused", "unreadable", f"{name} without Rows and Columns: the header is cut or damaged"
+        return (
+            "refused",
+            "unreadable",
+            f"{name} without Rows and Columns: the header is cut or damaged; copy the file again",
+        )
     if sizeless or "Presentation State" in name:
         return "skipped", "not-an-image", f"{name} holds no image"
     if "LOCALIZER" in header.image_type:
@@ -77,8 +81,10 @@ def unplaced(header: Header) -> Reason | None:
     name = known_uid(header.text("SOPClassUID")).name
     if header.text("SOPClassUID") == _SECONDARY_CAPTURE:
         return "skipped", "secondary-capture", "a secondary capture without position is no volume"
-    missing = "ImagePositionPatient, ImageOrientationPatient or PixelSpacing is missing; a volume needs all three"
-    return "refused", "no-geometry", f"{name}: {missing}"
+    absent = [k for k in GEOMETRY if header.get(k) is None]
+    hint = "export the original images, or convert the pixels to pictures (PNG, TIFF) and import those without geometry"
+    text = f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} missing; a volume needs {', '.join(GEOMETRY)}"
+    return "refused", "no-geometry", f"{name}: {text}; {hint}"
 
 
 def _unsupported_pixels(header: Header) -> tuple[str, str] | None:
@@ -90,7 +96,8 @@ def _unsupported_pixels(header: Header) -> tuple[str, str] | None:
         return "palette-color", "PALETTE COLOR without a palette"
     allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
     high = header.integer("HighBit", stored - 1)
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
+    bad = allocated not in (8, 16, 32) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated
+    if bad and not header.is_float:
         return "bits", f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high}"
     rows, columns = header.integer("Rows"), header.integer("Columns")
     if min(rows, columns) < 1 or rows * columns > MAX_PLANE_PIXELS:

@@ -60,7 +60,7 @@ class DicomSegReader:
 
     name = KIND.reader
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         return scan_structures(KIND, root, files)
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import filecmp
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import GeometryError, NdvolError, SourceError
+from ndvol.formats.dicom_copies import without_copies
+from ndvol.formats.dicom_doubts import doubts, plane_name
 from ndvol.formats.dicom_headers import Header
-from ndvol.formats.dicom_pixels import stored_plane
 from ndvol.formats.dicom_times import Times, kinds_of, sort_times
-from ndvol.formats.faults import reason
+from ndvol.formats.dicom_values import value_unit
 from ndvol.formats.values import volume_type
 from ndvol.geometry.planes import (
     ORIENTATION_TOLERANCE,
     RESIDUAL_MM,
     RESIDUAL_SHARE,
+    OnGap,
     PlaneStack,
     group_places,
     stack_planes,
@@ -41,6 +42,7 @@ class Stack:
     headers : one per plane, time by time, in the order of the planes.
     times : length of the t axis; 0 for a volume without one.
     attributes : what the t axis means.
+    missing : indices along z that no plane fills.
     """
 
     headers: tuple[Header, ...]
@@ -49,6 +51,7 @@ class Stack:
     warnings: tuple[str, ...]
     times: int = 0
     attributes: Mapping[str, float | int | str] = field(default_factory=dict)
+    missing: tuple[int, ...] = ()
 
     @property
     def axes(self) -> str:
@@ -57,7 +60,8 @@ class Stack:
     @property
     def shape(self) -> tuple[int, ...]:
         first = self.headers[0]
-        shape = (len(self.headers) // (self.times or 1), first.integer("Rows"), first.integer("Columns"))
+        planes = len(self.headers) // (self.times or 1) + len(self.missing)
+        shape = (planes, first.integer("Rows"), first.integer("Columns"))
         channels = () if first.channels == 1 else (first.channels,)
         return ((self.times,) if self.times else ()) + channels + shape
 
@@ -108,7 +112,7 @@ def common_folder(paths: Sequence[str]) -> str:
     return "/".join(folders[0][:depth])
 
 
-def pieces_of(root: Path, headers: Iterable[Header]) -> list[Piece]:
+def pieces_of(root: Path, headers: Iterable[Header], on_gap: OnGap = "refuse") -> list[Piece]:
     """Volumes, and what cannot be one, of any planes: grouped, ordered, checked.
 
     The hard key is study, series, frame of reference, SOP class, size, channels, stack (PS3.3 C.7.6.16.2.2.4)
@@ -121,36 +125,36 @@ def pieces_of(root: Path, headers: Iterable[Header]) -> list[Piece]:
     pieces = []
     for key in sorted(groups):
         for cluster in _orientation_clusters(groups[key]):
-            pieces += _pieces(root, cluster)
+            pieces += _pieces(root, cluster, on_gap)
     return pieces
 
 
-def _pieces(root: Path, headers: tuple[Header, ...]) -> list[Piece]:
+def _pieces(root: Path, headers: tuple[Header, ...], on_gap: OnGap) -> list[Piece]:
     """The volumes of planes that share the hard key."""
     try:
-        kept, warnings = _without_copies(root, headers)
+        kept, warnings = without_copies(root, headers)
         places = group_places([_position(h) for h in kept], _orientation(kept[0]))
     except NdvolError as error:
         return [Piece(headers, error)]
     if places.max() + 1 == len(kept):
-        return [_piece(kept, warnings)]
+        return [_piece(kept, warnings, None, on_gap)]
     pieces = []
     for kind in kinds_of(kept, places):
-        pieces += _times([kept[i] for i in kind], places[kind], warnings)
+        pieces += _times([kept[i] for i in kind], places[kind], warnings, on_gap)
     return pieces
 
 
-def _times(headers: Sequence[Header], places: NDArray[np.intp], warnings: Sequence[str]) -> list[Piece]:
+def _times(headers: Sequence[Header], places: NDArray[np.intp], warnings: Sequence[str], on_gap: OnGap) -> list[Piece]:
     """The volume of one kind of planes, with a t axis where positions repeat, and what is left of cut-off times."""
     if places.max() + 1 == len(headers):
-        return [_piece(headers, warnings)]
+        return [_piece(headers, warnings, None, on_gap)]
     try:
         times = sort_times(headers, places)
     except NdvolError as error:
         return [Piece(tuple(headers), error)]
     whole = times.planes.ravel().tolist()
     if not times.rest:
-        return [_piece([headers[i] for i in whole], warnings, times)]
+        return [_piece([headers[i] for i in whole], warnings, times, on_gap)]
     rest = tuple(headers[i] for i in times.rest)
     partial = SourceError(
         f"{len(rest)} planes are left of times that lack positions",
@@ -160,12 +164,13 @@ def _times(headers: Sequence[Header], places: NDArray[np.intp], warnings: Sequen
         code="partial-time",
     )
     # Sorted anew, the complete times come out as they will when the volume is read from their files alone.
-    return [*_times([headers[i] for i in sorted(whole)], places[sorted(whole)], warnings), Piece(rest, partial)]
+    kept = sorted(whole)
+    return [*_times([headers[i] for i in kept], places[kept], warnings, on_gap), Piece(rest, partial)]
 
 
-def _piece(headers: Sequence[Header], warnings: Sequence[str], times: Times | None = None) -> Piece:
+def _piece(headers: Sequence[Header], warnings: Sequence[str], times: Times | None, on_gap: OnGap) -> Piece:
     try:
-        return Piece(tuple(headers), _stack(headers, warnings, times))
+        return Piece(tuple(headers), _stack(headers, warnings, times, on_gap))
     except NdvolError as error:
         return Piece(tuple(headers), error)
 
@@ -195,7 +200,7 @@ def _position(header: Header) -> tuple[float, ...]:
     return position
 
 
-def _stack(headers: Sequence[Header], warnings: Sequence[str], times: Times | None) -> Stack:
+def _stack(headers: Sequence[Header], warnings: Sequence[str], times: Times | None, on_gap: OnGap) -> Stack:
     """Planes, time by time where there are times, proved to be one regular volume.
 
     Raises
@@ -205,79 +210,34 @@ def _stack(headers: Sequence[Header], warnings: Sequence[str], times: Times | No
     spacing = _common_spacing(headers)
     kinds = sorted({h.text("PhotometricInterpretation") for h in headers if h.channels == 1})
     if len(kinds) > 1:
-        raise SourceError("slices of one series differ in PhotometricInterpretation", got=kinds, code="photometric")
+        raise SourceError(
+            "slices of one series differ in PhotometricInterpretation",
+            got=kinds,
+            hint="export each kind as a series of its own",
+            code="photometric",
+        )
     count = len(headers) if times is None else times.planes.shape[1]
     thickness = headers[0].number("SliceThickness") if count == 1 else None
     stack = stack_planes(
-        [_position(h) for h in headers[:count]], _orientation(headers[0]), spacing, thickness=thickness
+        [_position(h) for h in headers[:count]],
+        _orientation(headers[0]),
+        spacing,
+        thickness=thickness,
+        names=[plane_name(h) for h in headers[:count]],
+        on_gap=on_gap,
     )
     ordered = tuple(headers[t + k] for t in range(0, len(headers), count) for k in stack.order)
     _check_planes(stack, ordered, spacing)
-    found = [*warnings, *(times.warnings if times else ()), *_doubts(ordered, stack)]
+    found = [*warnings, *(times.warnings if times else ()), *doubts(ordered, stack)]
     return Stack(
         ordered,
         stack.affine,
-        volume_type(h.stored_range for h in ordered),
+        volume_type((h.stored_range for h in ordered), signed=value_unit(ordered) == "HU"),
         tuple(found),
         0 if times is None else len(times.planes),
         {} if times is None else times.attributes,
+        stack.missing,
     )
-
-
-def _doubts(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
-    warnings = []
-    if len(stack.order) == 1:
-        warnings.append("single slice: spacing along z is the slice's thickness")
-    if len(stack.order) == 2:
-        warnings.append("two slices: nothing proves that none is missing between them")
-    if stack.tilt_deg > 0.5:
-        warnings.append(f"the slices are sheared by {stack.tilt_deg:.1f} degrees (gantry tilt); the affine keeps it")
-    if headers[0].text("PhotometricInterpretation") == "MONOCHROME1":
-        warnings.append("MONOCHROME1: the stored values are kept, so high values are dark")
-    if len({h.rescale for h in headers}) > 1:
-        warnings.append("RescaleSlope or RescaleIntercept differ between slices: values are float32")
-    return warnings
-
-
-def _without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header], list[str]]:
-    """One header per SOPInstanceUID; raises when files of the same UID are different images."""
-    first: dict[tuple[str, int, object], Header] = {}
-    same_files: dict[tuple[str, str], bool] = {}
-    dropped = 0
-    # Of two exports keep the fuller folder, so that a volume does not mix files of both.
-    in_folder = Counter(h.folder for h in headers)
-    for header in sorted(headers, key=lambda h: (-in_folder[h.folder], h.path)):
-        uid = header.text("SOPInstanceUID") or header.path
-        known = first.setdefault((uid, header.frame, header.tile), header)
-        if known is header:
-            continue
-        pair = (known.path, header.path)
-        if pair not in same_files:
-            same_files[pair] = _are_equal(root, *pair)
-        if not same_files[pair] and not _is_copy(root, known, header):
-            raise SourceError(
-                f"{known.path} and {header.path} carry the same SOPInstanceUID but differ",
-                hint="keep the right one",
-                code="duplicate-uid",
-            )
-        dropped += 1
-    return list(first.values()), [f"{dropped} copies of slices (same UID, same pixels) were dropped"] if dropped else []
-
-
-def _are_equal(root: Path, one: str, other: str) -> bool:
-    try:
-        return filecmp.cmp(root / one, root / other, shallow=False)
-    except OSError as error:
-        raise SourceError(
-            f"{one} and {other} cannot be compared", got=reason(error, root), code="unreadable"
-        ) from error
-
-
-def _is_copy(root: Path, one: Header, other: Header) -> bool:
-    keys = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "PhotometricInterpretation")
-    if any(one.get(k) != other.get(k) for k in keys) or one.rescale != other.rescale:
-        return False
-    return bool(np.array_equal(stored_plane(root, one), stored_plane(root, other)))
 
 
 def _common_spacing(headers: Sequence[Header]) -> tuple[float, ...]:
@@ -285,7 +245,10 @@ def _common_spacing(headers: Sequence[Header]) -> tuple[float, ...]:
     low, high = np.min(list(found), axis=0), np.max(list(found), axis=0)
     if (high - low > SPACING_TOLERANCE * np.abs(low)).any():
         raise GeometryError(
-            "slices of one series differ in PixelSpacing", got=sorted(found)[:4], code="inconsistent-spacing"
+            "slices of one series differ in PixelSpacing",
+            got=sorted(found)[:4],
+            hint="export the slices of each spacing as a series of their own",
+            code="inconsistent-spacing",
         )
     return min(found)
 
@@ -294,7 +257,7 @@ def _check_planes(stack: PlaneStack, headers: Sequence[Header], spacing: Sequenc
     """The law of a DICOM volume (PS3.3 C.7.6.2.1.1): every plane lies where its own header puts it."""
     step = float(np.linalg.norm(stack.affine[:3, 0]))
     allowed = max(RESIDUAL_MM, RESIDUAL_SHARE * step)
-    for k, header in zip(cycle(range(len(stack.order))), headers, strict=False):
+    for k, header in zip(cycle(stack.indices), headers, strict=False):
         cosines = np.asarray(_orientation(header))
         off = np.linalg.norm(stack.affine @ (k, 0, 0, 1) - (*_position(header), 1))
         turned = max(

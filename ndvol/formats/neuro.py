@@ -87,7 +87,7 @@ class NeuroReader:
 
     name = "neuro"
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         claimed: set[str] = set()

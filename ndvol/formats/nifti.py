@@ -77,7 +77,7 @@ class NiftiReader:
 
     name = "nifti"
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         claimed: set[str] = set()
@@ -209,7 +209,13 @@ def _axes(path: str, header: Any) -> tuple[str, tuple[int, ...]]:
         shape.pop()
     shape += [1] * (3 - len(shape))
     if len(shape) > 4:
-        raise SourceError(f"{path} has {len(shape)} axes; not supported yet", got=shape, code="axes")
+        raise SourceError(
+            f"{path} has {len(shape)} axes",
+            got=" x ".join(map(str, shape)),
+            expected="at most x, y, z and time",
+            hint="save one image per index of the last axis (nibabel: image.slicer[..., k]) and import those",
+            code="axes",
+        )
     return "tzyx"[4 - len(shape) :], tuple(reversed(shape))
 
 

@@ -61,7 +61,7 @@ class PictureReader:
 
     name = "pictures"
 
-    def scan(self, root: Path, files: Sequence[str]) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
         verdicts: list[Verdict] = []
         found: dict[str, list[File]] = defaultdict(list)
         claimed = [path for path in files if _is_picture(path)]

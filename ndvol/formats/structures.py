@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import LabelData, Scan, Series
-from ndvol.formats.dicom_deflate import open_dicom
+from ndvol.formats.dicom_deflate import dicom_head, open_dicom
 from ndvol.formats.dicom_headers import known_uid, read_header, uid_hash
 from ndvol.formats.faults import reason
 from ndvol.geometry import Grid, Window
@@ -29,9 +29,6 @@ MAX_LAYERS = 32
 
 MAX_NAME = 64
 """Characters of a name: what SegmentLabel and ROIName (LO, PS3.5 6.2) may hold."""
-
-_HEAD_BYTES = 4096
-"""The SOP class stands in the meta information or among the first elements of the data set (PS3.10 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +104,12 @@ def scan_structures(kind: StructureKind, root: Path, files: Sequence[str]) -> Sc
 
 
 def _may_be(kind: StructureKind, file: Path) -> bool:
-    """Whether the UID of a SOP class of `kind` stands in the head: a large tree is not parsed once per reader."""
+    """Whether the UID of a SOP class of `kind` stands in the head: a large tree is not parsed once per reader.
+
+    It stands in the meta information or among the first elements of the data set (PS3.10 7.1).
+    """
     try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
+        head = dicom_head(file)
     except OSError:
         return False
     return any(uid.encode() in head for uid in kind.sop_classes)

@@ -14,12 +14,18 @@ from ndvol.errors import SourceError
 INTEGRAL_TOLERANCE = 1e-3
 """A label may be this far off an integer: resampled and float-coded label maps carry rounding noise."""
 
+Number = float | int
+
 _INTEGERS = tuple(np.dtype(t) for t in ("u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"))
+_INT16 = np.dtype(np.int16)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRange:
-    """The integers that a plane may hold, and its rescale ``value = slope * stored + intercept``."""
+    """The integers that a plane may hold, and its rescale ``value = slope * stored + intercept``.
+
+    0 … 0 for floats, which may hold any number.
+    """
 
     dtype: np.dtype[Any]
     low: int
@@ -50,34 +56,41 @@ def smallest_integer(low: int, high: int) -> np.dtype[Any]:
     raise SourceError("no integer type holds the values", got=f"{low} … {high}", code="value-range")
 
 
-def volume_type(ranges: Iterable[StoredRange]) -> np.dtype[Any]:
+def volume_type(ranges: Iterable[StoredRange], *, signed: bool = False) -> np.dtype[Any]:
     """The type for planes of these ranges, from headers alone.
 
     One integral rescale for all gives an integer type (the stored one when nothing is rescaled and all
-    planes share it); a rescale that varies or is fractional gives float32.
+    planes share it; int16 where that holds them and the quantity is `signed`, as Hounsfield units are); a rescale
+    that varies or is fractional gives float32, and stored floats stay as precise as they are.
     """
     found = set(ranges)
+    if any(r.dtype.kind == "f" for r in found):
+        return np.result_type(np.float32, *(r.dtype for r in found))
     if len({(r.slope, r.intercept) for r in found}) > 1 or not all(r.is_integral for r in found):
         return np.dtype(np.float32)
+    ends = [r.rescaled for r in found]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if signed and _holds(_INT16, low, high):
+        return _INT16
     types = {r.dtype for r in found}
     if len(types) == 1 and all((r.slope, r.intercept) == (1.0, 0.0) for r in found):
         return types.pop()
-    ends = [r.rescaled for r in found]
-    return smallest_integer(min(low for low, _ in ends), max(high for _, high in ends))
+    return smallest_integer(low, high)
 
 
-def settled_type(declared: np.dtype[Any], ranges: Iterable[StoredRange]) -> np.dtype[Any]:
+def settled_type(declared: np.dtype[Any], ranges: Iterable[StoredRange], *, signed: bool = False) -> np.dtype[Any]:
     """The type once the ranges are known from the voxels: `declared`, or int16 where that holds them too.
 
     Sixteen stored bits with an intercept of -1024 could need 32 bits, but the Hounsfield units of real
-    scans fit int16; a header that promised too little is widened.
+    scans fit int16; so do the uint16 of scans without negative values, for a `signed` quantity. A header that
+    promised too little is widened.
     """
     if declared.kind == "f":
         return declared
     ends = [r.rescaled for r in ranges]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    if declared.itemsize > 2 and _holds(np.dtype(np.int16), low, high):
-        return np.dtype(np.int16)
+    if (signed or declared.itemsize > 2) and _holds(_INT16, low, high):
+        return _INT16
     if _holds(declared, low, high):
         return declared
     wider = [t for t in _INTEGERS if t.itemsize >= declared.itemsize and _holds(t, low, high)]

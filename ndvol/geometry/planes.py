@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +22,11 @@ DUPLICATE_SHARE = 0.01
 """Planes closer than this share of the usual gap lie at the same position."""
 SAME_PLACE_MM = 1e-4
 """Planes closer than this lie at the same position: what decimal strings and float32 leave of equal numbers."""
+MOST_RUNS = 5
+"""More runs of equal gaps than this are summed up in a message."""
+
+OnGap = Literal["refuse", "mask"]
+"""What to do where planes are missing: refuse, or leave their places empty and say which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +39,26 @@ class PlaneStack:
     affine : (4, 4) float64, storage-order index (z, y, x) to LPS mm.
     residual_mm : largest distance of a plane's stated position from ``affine @ (k, 0, 0, 1)``.
     tilt_deg : angle between the stacking direction and the normal of the planes (gantry tilt, kept as shear).
+    missing : ascending indices of the volume that no plane fills; empty unless gaps are masked. Where it is not,
+        ``order`` skips them.
     """
 
     order: tuple[int, ...]
     affine: NDArray[np.float64]
     residual_mm: float
     tilt_deg: float
+    missing: tuple[int, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Planes of the volume, with those that are missing."""
+        return len(self.order) + len(self.missing)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Where in the volume each plane of `order` goes."""
+        absent = set(self.missing)
+        return tuple(k for k in range(self.count) if k not in absent)
 
 
 def stack_planes(
@@ -46,6 +67,8 @@ def stack_planes(
     pixel_spacing: Sequence[float],
     *,
     thickness: float | None = None,
+    names: Sequence[str] | None = None,
+    on_gap: OnGap = "refuse",
 ) -> PlaneStack:
     """Order planes and fit their affine.
 
@@ -55,6 +78,9 @@ def stack_planes(
     orientation : the 6 cosines of ImageOrientationPatient (PS3.3 C.7.6.2.1.1): direction of a row, of a column.
     pixel_spacing : PixelSpacing (PS3.3 10.7.1.3): distance between rows, then between columns, mm.
     thickness : extent of a single plane along its normal; used only when n = 1, never between planes.
+    names : what messages call the planes; ``plane 1`` … in the order of `positions` when None.
+    on_gap : ``mask`` leaves room for missing planes (`PlaneStack.missing`) where ``refuse`` raises. Gaps that are no
+        whole multiple of the usual one, and more missing planes than there are, are refused all the same.
 
     Raises
     ------
@@ -63,6 +89,9 @@ def stack_planes(
 
     >>> stack_planes([[0, 0, 6], [0, 0, 0], [0, 0, 3]], [1, 0, 0, 0, 1, 0], [0.5, 0.5]).order
     (1, 2, 0)
+    >>> found = stack_planes(np.outer([0, 1, 2, 4, 5], [0, 0, 3]), [1, 0, 0, 0, 1, 0], [1, 1], on_gap="mask")
+    >>> found.missing, found.indices
+    ((3,), (0, 1, 2, 4, 5))
     """
     points = _points(positions)
     row, column, normal = _directions(orientation)
@@ -73,15 +102,20 @@ def stack_planes(
         )
     order = np.argsort(points @ normal, kind="stable")
     points = points[order]
+    indices = np.arange(len(points))
+    called = [names[i] if names else f"plane {i + 1}" for i in order]
     if len(points) == 1:
         origin, step, residual = points[0], _single_step(normal, thickness), 0.0
     else:
-        _check_gaps(np.diff(points @ normal), order)
-        origin, step, residual = _fit_line(points)
+        lost = _check_gaps(np.diff(points @ normal), order, called, on_gap)
+        indices = indices + np.concatenate([[0], np.cumsum(lost)])
+        origin, step, residual = _fit_line(points, indices, called)
     cosine = abs(float(step @ normal)) / float(np.linalg.norm(step))
     affine = np.eye(4)
     affine[:3] = np.column_stack([step, column * steps[0], row * steps[1], origin])
-    return PlaneStack(tuple(int(i) for i in order), affine, residual, float(np.degrees(np.arccos(min(1.0, cosine)))))
+    tilt = float(np.degrees(np.arccos(min(1.0, cosine))))
+    missing = sorted(set(range(int(indices[-1]) + 1)) - set(indices.tolist()))
+    return PlaneStack(tuple(int(i) for i in order), affine, residual, tilt, tuple(missing))
 
 
 def group_places(positions: ArrayLike, orientation: Sequence[float]) -> NDArray[np.intp]:
@@ -149,63 +183,102 @@ def _single_step(normal: NDArray[np.float64], thickness: float | None) -> NDArra
         raise GeometryError(
             "a single slice has no spacing along its normal and states no SliceThickness",
             got=thickness,
+            hint="export the series with all its slices, or give the file its true SliceThickness (0018,0050)",
             code="single-slice",
         )
     return normal * thickness
 
 
-def _check_gaps(gaps: NDArray[np.float64], order: NDArray[np.intp]) -> None:
-    """Raise unless all gaps between ordered planes are one distance to within `GAP_SHARE`."""
+def _check_gaps(
+    gaps: NDArray[np.float64], order: NDArray[np.intp], called: Sequence[str], on_gap: OnGap
+) -> NDArray[np.intp]:
+    """How many planes are missing in each gap; raises unless the gaps are one distance to within `GAP_SHARE`."""
     usual = float(np.median(gaps))
-    doubled = gaps <= max(DUPLICATE_SHARE * usual, 1e-6)
-    if doubled.any():
-        pairs = [(int(order[k]), int(order[k + 1])) for k in np.flatnonzero(doubled)]
+    doubled = np.flatnonzero(gaps <= max(DUPLICATE_SHARE * usual, 1e-6)).tolist()
+    if doubled:
         raise GeometryError(
-            f"{len(pairs)} {'pair of slices lies' if len(pairs) == 1 else 'pairs of slices lie'} at the same position",
-            got=f"first pair: files {pairs[0][0]} and {pairs[0][1]}",
+            f"{len(doubled)} {'pair of slices lies' if len(doubled) == 1 else 'pairs of slices lie'} at the same "
+            "position",
+            got=f"first pair: {called[doubled[0]]} and {called[doubled[0] + 1]}",
             hint="they belong to different volumes (echo, phase, time) or were exported twice",
             code="duplicate-slices",
-            pairs=pairs,
+            pairs=[(int(order[k]), int(order[k + 1])) for k in doubled],
         )
     off = np.abs(gaps - usual) > GAP_SHARE * usual
     if not off.any():
-        return
+        return np.zeros(len(gaps), np.intp)
     ratios = gaps / usual
-    whole = np.round(ratios)
-    if (np.abs(ratios - whole) <= GAP_SHARE)[off].all() and (whole[off] >= 2).all():
-        places = [(int(k), int(whole[k]) - 1) for k in np.flatnonzero(off)]
-        total = sum(n for _, n in places)
-        raise GeometryError(
-            f"{total} {'slice is' if total == 1 else 'slices are'} missing",
-            got=", ".join(f"a gap of {gaps[k]:.3f} mm after slice {k}" for k, _ in places[:5]),
-            expected=f"{usual:.3f} mm between neighbours",
-            hint="export the series again with all its slices",
-            code="missing-slices",
-            places=places,
-        )
-    worst = int(np.argmax(np.abs(gaps - usual)))
-    raise GeometryError(
+    whole = np.where(off, np.round(ratios), 1.0)
+    if (np.abs(ratios - whole)[off] > GAP_SHARE).any() or (whole[off] < 2).any():
+        raise _uneven(gaps, called)
+    if on_gap == "mask" and (whole - 1).sum() <= len(order):
+        return np.asarray(whole - 1, np.intp)
+    raise _missing(gaps, usual, whole, called)
+
+
+def _missing(
+    gaps: NDArray[np.float64], usual: float, whole: NDArray[np.float64], called: Sequence[str]
+) -> GeometryError:
+    """The places where planes are missing, with the planes on both sides."""
+    places = [(k, int(whole[k]) - 1) for k in np.flatnonzero(whole > 1).tolist()]
+    total = sum(n for _, n in places)
+    shown = [
+        f"a gap of {gaps[k]:.3f} mm between slice {k + 1} of {len(called)} ({called[k]}) and the next ({called[k + 1]})"
+        for k, _ in places[:MOST_RUNS]
+    ]
+    more = f" and {len(places) - MOST_RUNS} gaps more" if len(places) > MOST_RUNS else ""
+    return GeometryError(
+        f"{total} {'slice is' if total == 1 else 'slices are'} missing",
+        got=", ".join(shown) + more,
+        expected=f"{usual:.3f} mm between neighbours",
+        hint="export the series again with all its slices, or have the missing ones masked",
+        code="missing-slices",
+        places=places,
+    )
+
+
+def _uneven(gaps: NDArray[np.float64], called: Sequence[str]) -> GeometryError:
+    """The runs of equal gaps, where there are few; the range and the worst gap, where there are many."""
+    usual = float(np.median(gaps))
+    starts = [0]
+    for k in range(1, len(gaps)):
+        # Half the tolerance: gaps that differ too much from the usual one then never share its run.
+        if abs(gaps[k] - gaps[starts[-1]]) > GAP_SHARE / 2 * usual:
+            starts.append(k)
+    if len(starts) <= MOST_RUNS:
+        runs = [(b - a, float(np.median(gaps[a:b]))) for a, b in pairwise([*starts, len(gaps)])]
+        parts = [f"{'one' if n == 1 else n} of {mm:.3f} mm" for n, mm in runs]
+        parts[0] = parts[0].replace(" of", " gap of" if runs[0][0] == 1 else " gaps of")
+        text = ", ".join(parts[:-1]) + f", then {parts[-1]}"
+    else:
+        text = f"gaps from {gaps.min():.3f} to {gaps.max():.3f} mm, {usual:.3f} mm as a rule"
+    first = starts[1]
+    return GeometryError(
         "the slices are unevenly spaced",
-        got=f"gaps from {gaps.min():.3f} to {gaps.max():.3f} mm, the worst after slice {worst}",
-        expected=f"{usual:.3f} mm within {GAP_SHARE:.0%}",
+        got=f"{text}; the first change is at slice {first + 1} of {len(called)} ({called[first]})",
+        expected=f"one distance within {GAP_SHARE:.0%}",
+        hint="export each evenly spaced part as a series of its own, or resample the series to one spacing first",
         code="uneven-slices",
         gaps=[float(g) for g in gaps],
     )
 
 
-def _fit_line(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+def _fit_line(
+    points: NDArray[np.float64], k: NDArray[np.intp], called: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Least-squares origin and step of points that should be ``origin + k * step``."""
-    k = np.arange(len(points))
     centred = k - k.mean()
     step = centred @ (points - points.mean(0)) / (centred @ centred)
     origin = points.mean(0) - step * k.mean()
     distances = np.linalg.norm(points - (origin + np.outer(k, step)), axis=1)
     allowed = max(RESIDUAL_MM, RESIDUAL_SHARE * float(np.linalg.norm(step)))
     if distances.max() > allowed:
+        worst = int(distances.argmax())
         raise GeometryError(
             "the slices do not lie on one straight line",
-            got=f"{distances.max():.3f} mm off at slice {int(distances.argmax())}",
+            got=f"{distances.max():.3f} mm off at slice {worst + 1} of {len(points)} ({called[worst]})",
             expected=f"at most {allowed:.3f} mm",
+            hint="export each straight part as a series of its own",
             code="uneven-slices",
         )
     return origin, step, float(distances.max())

@@ -19,6 +19,7 @@ from ndvol.importing.labels import lost_labels, read_labels, read_volume
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, PlannedVolume
 from ndvol.importing.preview import write_preview
+from ndvol.importing.privacy import BURNED_IN, Privacy, from_dicom, may_be_burned_in
 from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects, verify_file
 from ndvol.verdict import Verdict
 from ndvol.version import __version__
@@ -51,8 +52,9 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
     NdvolError : when a source cannot be read, a label does not lie on the image, or the file cannot be written.
     """
     path = folder / f"{plan.name}.h5"
-    sources = [_fingerprint(volume) for volume in plan.volumes]
-    identity = _identity(plan, options, sources)
+    privacy = Privacy.of(options)
+    sources = [_fingerprint(volume, privacy) for volume in plan.volumes]
+    identity = _identity(plan, options, privacy, sources)
     warnings: dict[str, tuple[str, ...]] = {}
     fresh = _holds(path, identity)
     if not fresh and path.exists() and not may_replace:
@@ -69,12 +71,12 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
             code="labels-would-go",
         )
     if not fresh:
-        warnings = _write_case(plan, options, path, identity, sources)
+        warnings = _write_case(plan, options, privacy, path, identity, sources)
     if not fresh or not path.with_suffix(".png").is_file():
         write_preview(path, path.with_suffix(".png"))
     state = {
         "sources": sources,
-        "options": case_options(plan, options),
+        "options": case_options(plan, options, privacy),
         "version": __version__,
         "uuid": identity,
         "sha256": file_sha256(path),
@@ -99,31 +101,41 @@ def _labels_of(path: Path) -> set[str]:
         return set()
 
 
-def quick_fingerprint(volume: PlannedVolume) -> dict[str, list[int]]:
-    """Size and mtime_ns per file: what tells an unchanged source without reading it."""
-    stats = {file: Path(volume.root, file).stat() for file in volume.series.files}
-    return {file: [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}
+def quick_fingerprint(volume: PlannedVolume, privacy: Privacy) -> dict[str, Any]:
+    """Size and mtime_ns per file: what tells an unchanged source without reading it. Hashed where names are hidden."""
+    stats = {name: file.stat() for name, file in _named_files(volume, privacy).items()}
+    found = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    if privacy.hides(volume.series):
+        # The time of an export tells the day of an examination.
+        return {name: privacy.digest("stat", f"{size} {mtime}", 16) for name, (size, mtime) in found.items()}
+    return found
 
 
-def _fingerprint(volume: PlannedVolume) -> dict[str, Any]:
-    stats = quick_fingerprint(volume)
+def _named_files(volume: PlannedVolume, privacy: Privacy) -> dict[str, Path]:
+    """The files of a volume by the names that the journal gives them."""
+    names = privacy.file_names(volume.series)
+    return {name: Path(volume.root, file) for name, file in zip(names, volume.series.files, strict=True)}
+
+
+def _fingerprint(volume: PlannedVolume, privacy: Privacy) -> dict[str, Any]:
     try:
-        digests = {file: file_sha256(Path(volume.root, file)) for file in volume.series.files}
+        stats = quick_fingerprint(volume, privacy)
+        digests = {name: file_sha256(file) for name, file in _named_files(volume, privacy).items()}
     except OSError as error:
         raise SourceError(f"cannot read {volume.series.source}", got=error, code="unreadable") from error
     return {"volume": volume.name, "stats": stats, "sha256": digests}
 
 
-def _identity(plan: CasePlan, options: ImportOptions, sources: list[dict[str, Any]]) -> str:
+def _identity(plan: CasePlan, options: ImportOptions, privacy: Privacy, sources: list[dict[str, Any]]) -> str:
     """A uuid that is a function of the sources' bytes and the options alone."""
     content = [[s["volume"], list(s["sha256"].values())] for s in sources]
-    facts = [plan.name, content, case_options(plan, options), __version__]
+    facts = [plan.name, content, case_options(plan, options, privacy), __version__]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
 def _write_case(
-    plan: CasePlan, options: ImportOptions, path: Path, identity: str, sources: list[dict[str, Any]]
+    plan: CasePlan, options: ImportOptions, privacy: Privacy, path: Path, identity: str, sources: list[dict[str, Any]]
 ) -> dict[str, tuple[str, ...]]:
     """Write the file of a case; returns the warnings by source."""
     warnings = {volume.series.source: volume.series.warnings for volume in plan.volumes}
@@ -131,12 +143,15 @@ def _write_case(
     def warn(source: str, said: tuple[str, ...]) -> None:
         warnings[source] = tuple(dict.fromkeys((*warnings[source], *said)))
 
-    grids = []
+    grids, burned_in = [], False
     with CaseWriter(path, case=plan.name, uuid=identity) as writer:
         for volume in plan.images:
             data, turn = read_volume(volume, options)
             warn(volume.series.source, data.warnings)
-            facts = {**data.attributes, "modality": data.modality or options.modality, "value_unit": data.value_unit}
+            if may_be_burned_in(data):
+                burned_in = True
+                warn(volume.series.source, (BURNED_IN,))
+            facts = privacy.facts(data, options.modality)
             writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
             grids.append(data.grid)
         del data  # one volume at a time
@@ -155,18 +170,32 @@ def _write_case(
         writer.set_provenance(
             {
                 "sources": digests,
-                "options": case_options(plan, options),
+                "options": case_options(plan, options, privacy),
                 "readers": _readers(plan),
+                "deidentification": _deidentification(plan, privacy, burned_in),
                 "ndvol": __version__,
             }
         )
     return warnings
 
 
-def case_options(plan: CasePlan, options: ImportOptions) -> dict[str, Any]:
+def _deidentification(plan: CasePlan, privacy: Privacy, burned_in: bool) -> dict[str, Any]:
+    """What was done to the source's identity, with the method codes of PS3.15."""
+    dicom = all(from_dicom(volume.series) for volume in plan.volumes)
+    structures = any(label.kind == "structures" for label in plan.labels)
+    return {
+        "profile": privacy.profile,
+        "methods": privacy.methods(dicom, structures, bool(plan.labels)),
+        "key": "keyed" if privacy.key else "unkeyed",
+        "pseudonyms": "HMAC-SHA256" if privacy.key else "SHA-256",
+        "burned_in": "likely, not removed" if burned_in else "not indicated, not examined",
+    }
+
+
+def case_options(plan: CasePlan, options: ImportOptions, privacy: Privacy) -> dict[str, Any]:
     """All that decides about a case's file besides the bytes of its sources."""
     layout = {"categories": [dict(row) for row in plan.categories], "labels": [[p.name, p.kind] for p in plan.labels]}
-    return {**options.fingerprint(), "layout": layout}
+    return {**options.fingerprint(), "phi": privacy.tag, "layout": layout}
 
 
 def _readers(plan: CasePlan) -> list[list[str]]:
@@ -177,7 +206,8 @@ def _verdict(volume: PlannedVolume, case: str, warnings: Mapping[str, tuple[str,
     series = volume.series
     said = "; ".join(warnings.get(series.source, series.warnings))
     status = "imported with warnings" if said else "imported"
-    return Verdict(series.source, status, "warning" if said else "ok", said, case, len(series.files))
+    code = "burned-in-annotation" if BURNED_IN in said else "warning"
+    return Verdict(series.source, status, code if said else "ok", said, case, len(series.files))
 
 
 def describe_case(path: Path, sha256: str, tree: CategoryTree) -> CaseRecord:

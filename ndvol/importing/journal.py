@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from ndvol.errors import NdvolError
+from ndvol.errors import NdvolError, OptionError
 from ndvol.importing.case import ImportedCase, case_options, quick_fingerprint
 from ndvol.importing.options import ImportOptions
-from ndvol.importing.plan import CasePlan
+from ndvol.importing.plan import CasePlan, ImportPlan
 from ndvol.opening import JOURNAL_NAME, read_journal
 from ndvol.store import sync_folder
 from ndvol.verdict import Verdict
@@ -27,22 +26,36 @@ class Journal:
     Parameters
     ----------
     folder : of the bundle.
-    root : the folder that this run imports from; other roots' rows stay as they are.
+    plan : of this run; rows of other source folders stay as they are.
+
+    Raises
+    ------
+    OptionError : when the bundle was imported with another privacy profile or key: it would hold the names of both.
     """
 
-    def __init__(self, folder: Path, root: str) -> None:
+    def __init__(self, folder: Path, plan: ImportPlan) -> None:
         self._path = folder / JOURNAL_NAME
+        self._disguise = plan.disguise
+        self._privacy = plan.disguise.privacy
         # The path itself may name a person.
-        self._root = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+        self._root = self._privacy.digest("root", plan.root, 12)
         self._before = read_journal(folder)
+        if others := {row.get("phi") for row in self._before} - {self._privacy.tag}:
+            raise OptionError(
+                f"the bundle was imported with --phi {' and '.join(sorted(str(tag) for tag in others))}",
+                got=f"--phi {self._privacy.tag}",
+                hint="give the same profile and key again, or import into another bundle",
+                code="other-phi",
+            )
         self._written = {_line(row) for row in self._before}
         self._rows: list[dict[str, Any]] = []
+        self._shown: list[Verdict] = []
         self._states = {row["case"]: (row["root"], row["state"]) for row in self._before if row.get("state")}
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """The verdicts of this run so far."""
-        return [Verdict(**{name: row[name] for name in Verdict.__slots__}) for row in self._rows]
+        """The verdicts of this run so far, for the person who imports."""
+        return list(self._shown)
 
     def belongs_to_other_root(self, case: str) -> bool:
         """True when the bundle holds a case of that name from another folder."""
@@ -55,9 +68,9 @@ class Journal:
         same = (
             root == self._root
             and state["version"] == __version__
-            and state["options"] == case_options(case, options)
+            and state["options"] == case_options(case, options, self._privacy)
             and [(s["volume"], s["stats"]) for s in state["sources"]]
-            == [(v.name, quick_fingerprint(v)) for v in case.volumes]
+            == [(v.name, quick_fingerprint(v, self._privacy)) for v in case.volumes]
             and path.is_file()
             and path.stat().st_size == state["bytes"]
             and path.with_suffix(".png").is_file()
@@ -73,7 +86,7 @@ class Journal:
                 v.series.source,
                 "unchanged",
                 "unchanged",
-                said.get(v.series.source) or same,
+                said.get(self._disguise.alias(v.series.source)) or same,
                 case.name,
                 len(v.series.files),
             )
@@ -82,11 +95,13 @@ class Journal:
 
     def add(self, verdict: Verdict, state: dict[str, Any] | None = None) -> None:
         """Note a verdict, with the state of its case if it is the case's first image."""
-        row = {"root": self._root, **verdict.to_json()} | ({"state": state} if state else {})
+        stored = self._disguise.stored(verdict).to_json()
+        row = {"root": self._root, "phi": self._privacy.tag, **stored} | ({"state": state} if state else {})
         if (line := _line(row)) not in self._written:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(line)
         self._rows.append(row)
+        self._shown.append(self._disguise.shown(verdict))
 
     def add_case(self, case: ImportedCase) -> None:
         """Note a case that is in the bundle."""

@@ -15,6 +15,7 @@ from ndvol.formats import StructureReader, VolumeData, reader
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 from ndvol.importing.options import ImportOptions, names_of_values
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
+from ndvol.importing.privacy import Privacy
 
 LABEL_TOLERANCE = 0.01
 """A label lies on its image's grid when their corners agree to this share of a voxel: NIfTI's quaternions round."""
@@ -70,6 +71,12 @@ def read_labels(plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator
             yield replace(label, name=name)
 
 
+def _structure_names(names: Mapping[int, str], options: ImportOptions) -> dict[int, str]:
+    """Names of structures that come from the source, as far as they may be said."""
+    privacy = Privacy.of(options)
+    return {value: privacy.structure(name) for value, name in names.items()}
+
+
 def _read_map(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
     [series] = planned.series
     data, turn = _read_on_image(PlannedVolume(planned.name, planned.root, series), options, image)
@@ -102,7 +109,8 @@ def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, i
         names[at][value] = series.name
     for layer, categories in zip(layers, names, strict=True):
         small = layer.astype(np.uint8) if len(planned.series) < 256 else layer
-        yield Label(planned.name, small, data.grid if data else image, turn, categories, warnings)
+        named = _structure_names(categories, options)
+        yield Label(planned.name, small, data.grid if data else image, turn, named, warnings)
 
 
 def _read_structures(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
@@ -120,7 +128,9 @@ def _read_structures(planned: PlannedLabel, plan: CasePlan, options: ImportOptio
     )
     for data in drawer.read_structures(Path(planned.root), series, spatial):
         warnings = {series.source: data.warnings}
-        yield Label(data.name, data.array, spatial, _identity(spatial), data.categories, warnings)
+        named = _structure_names(data.categories, options)
+        name = Privacy.of(options).label_volume(data.name, planned.name)
+        yield Label(name, data.array, spatial, _identity(spatial), named, warnings)
 
 
 def _read_on_image(volume: PlannedVolume, options: ImportOptions, image: Grid) -> tuple[VolumeData, Reorientation]:

@@ -26,6 +26,28 @@ class ImportOptions:
     modality : of sources that do not state one; it also names the image volume (``image`` when empty).
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
+    phi : what may name a person. Headers pass by allow-list in every profile; burned-in text is flagged where it is
+        likely and never removed.
+
+        ``research`` (default): what comes from DICOM has no name of its own in the bundle: cases are called
+        ``<modality>-<8 hexadecimal digits>``, ``import.jsonl`` shows pseudonyms instead of paths, and ndvol's own
+        words and small numbers instead of quotes. Other formats keep their file names, since those of curated data
+        (nnU-Net, the Decathlon, TotalSegmentator) number cases. Names of structures stay. The terminal and the errors
+        of the run name files as they are: who imports holds the sources and must find the refused ones.
+
+        ``strict``: no text of a file, and no name of a file or folder, reaches the bundle, the terminal or an error.
+        That holds for all formats: cases, sources and files get pseudonyms, structures their name when `categories`
+        has it and ``structure-<8 digits>`` otherwise (also those of a ``dataset.json``), images and labels only
+        names from ndvol's own lists. What the user wrote in these options, and the path of the bundle, stay. Library
+        output on stdout and stderr is silenced meanwhile. Pseudonyms of formats other than DICOM come from the path
+        below the root, so they are stable while that is.
+
+        ``keep``: names and messages stay as they are, also those of DICOM folders.
+
+        The bundle takes one profile and key only. Neither `strict` is the default: it would rename every case of
+        the data sets that name nobody, nor `keep`: exports of hospitals name folders after patients.
+    phi_key : file with at least 16 bytes, kept outside the bundle; pseudonyms are HMAC-SHA256 with them. Without it
+        they are SHA-256, and whoever guesses a name or UID can check the guess.
     """
 
     labels: str | None = None
@@ -34,9 +56,15 @@ class ImportOptions:
     modality: str = ""
     orientation: str = "canonical"
     objects: str = "component"
+    phi: str = "research"
+    phi_key: str | None = None
 
     def __post_init__(self) -> None:
-        choices = (("orientation", ("canonical", "native")), ("objects", ("component", "category")))
+        choices = (
+            ("orientation", ("canonical", "native")),
+            ("objects", ("component", "category")),
+            ("phi", ("strict", "research", "keep")),
+        )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise OptionError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ndvol.errors import SourceError
 from ndvol.formats import Series, readers
 from ndvol.importing.layouts import DatasetTable, Place, place_series, read_tables
+from ndvol.importing.names import case_names, image_name, named_label, proposed_name, slug
 from ndvol.importing.options import ImportOptions
+from ndvol.importing.privacy import Disguise, Privacy, from_dicom, is_dicom_reader
 from ndvol.opening import JOURNAL_NAME
 from ndvol.verdict import Verdict
 
@@ -64,19 +64,21 @@ class CasePlan:
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """Everything that an import will do, and what it will not do and why.
+    """Everything that an import will do, and what it will not do and why. It names files: as private as they are.
 
     Attributes
     ----------
     root : the folder that was searched.
     cases : in order of their names.
     verdicts : for the sources that are not part of a case.
+    disguise : how sources may be named, see `ImportOptions.phi`; ``disguise.aliases`` leads from pseudonyms back.
     """
 
     root: str
     cases: tuple[CasePlan, ...]
     verdicts: tuple[Verdict, ...]
     options: ImportOptions = field(default_factory=ImportOptions)
+    disguise: Disguise = field(default_factory=lambda: Disguise(Privacy("keep")))
 
 
 def plan_import(source: str | Path, options: ImportOptions | None = None) -> ImportPlan:
@@ -86,30 +88,64 @@ def plan_import(source: str | Path, options: ImportOptions | None = None) -> Imp
     ------
     SourceError : when `source` or the label folder does not exist.
     CategoryError : when a ``dataset.json`` makes no sense.
+    OptionError : when the key file is no key.
     """
     options = options or ImportOptions()
+    privacy = Privacy.of(options)
+    return privacy.shield(lambda: _plan(source, options, privacy))
+
+
+def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> ImportPlan:
     root, files = list_files(source)
     label_root, label_files = list_files(options.labels) if options.labels else (root, [])
     given = {label_root / file for file in label_files}
     files = [file for file in files if root / file not in given]
     tables = read_tables(root, files)
     used = {f"{folder}/dataset.json".lstrip("/") for folder in tables}
-    series, verdicts = _scan(root, [file for file in files if file not in used])
+    with privacy.quiet():
+        series, verdicts, dicom = _scan(root, [file for file in files if file not in used])
     verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]
     places = place_series([s for s in series if s.axes], str(root), tables)
     structures = [(s, str(root)) for s in series if not s.axes]
     if options.labels:
-        found, more = _scan(label_root, label_files)
         # Images and labels often have the same names; verdicts must tell them apart.
-        found = [replace(s, source=f"(labels) {s.source}") for s in found]
-        verdicts += [replace(v, source=f"(labels) {v.source}") for v in more]
+        with privacy.quiet():
+            found, more, also = _scan(label_root, label_files, prefix="(labels) ")
+        verdicts, dicom = verdicts + more, dicom | also
         name = Path(options.labels).resolve().name.split(".")[0]
         places = [replace(p, group="") for p in places if p.role == "image"]
         places += [Place(s, "label", "", s.key, name, s.name, str(label_root)) for s in found if s.axes]
         structures += [(s, str(label_root)) for s in found if not s.axes]
-    cases, orphans = _pair(places, tables, options)
+    cases, orphans = _pair(places, tables, options, privacy)
     cases, strays = _add_structures(cases, structures)
-    return ImportPlan(str(root), tuple(cases), (*verdicts, *orphans, *strays), options)
+    return _disguised(ImportPlan(str(root), tuple(cases), (*verdicts, *orphans, *strays), options), privacy, dicom)
+
+
+def _disguised(plan: ImportPlan, privacy: Privacy, dicom: set[str]) -> ImportPlan:
+    """The plan with pseudonyms for the sources that its profile hides; `dicom` are those of DICOM."""
+    volumes = [volume for case in plan.cases for volume in case.volumes]
+    aliases = {v.series.source: f"series-{privacy.digest('source', v.series.source, 12)}" for v in volumes}
+    for verdict in plan.verdicts:
+        aliases.setdefault(verdict.source, f"file-{privacy.digest('source', verdict.source, 12)}")
+    if not privacy.strict:
+        # What no reader knows may be a letter or a report that was exported with the images.
+        unknown = {v.source for v in plan.verdicts if v.code == "unknown-format"} if dicom else set()
+        hidden = dicom | unknown if privacy.profile == "research" else set()
+        aliases = {source: alias for source, alias in aliases.items() if source in hidden}
+    names = frozenset(case.name for case in plan.cases) | {volume.name for volume in volumes}
+    disguise = Disguise(privacy, aliases, names)
+    return replace(
+        plan,
+        cases=tuple(_disguised_case(case, disguise) for case in plan.cases),
+        verdicts=tuple(map(disguise.shown, plan.verdicts)),
+        disguise=disguise,
+    )
+
+
+def _disguised_case(case: CasePlan, disguise: Disguise) -> CasePlan:
+    images = tuple(replace(image, series=disguise.disguised(image.series)) for image in case.images)
+    labels = tuple(replace(p, series=tuple(map(disguise.disguised, p.series))) for p in case.labels)
+    return replace(case, images=images, labels=labels)
 
 
 def list_files(source: str | Path) -> tuple[Path, list[str]]:
@@ -138,22 +174,26 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
     return root, sorted(files)
 
 
-def _scan(root: Path, files: Sequence[str]) -> tuple[list[Series], list[Verdict]]:
+def _scan(root: Path, files: Sequence[str], prefix: str = "") -> tuple[list[Series], list[Verdict], set[str]]:
+    """What the readers find, under sources that begin with `prefix`; last those sources that are DICOM."""
     series: list[Series] = []
     verdicts: list[Verdict] = []
+    dicom: set[str] = set()
     left = list(files)
     for reader in readers().values():
         scan = reader.scan(root, left)
-        series += scan.series
-        verdicts += scan.verdicts
+        series += (replace(s, source=prefix + s.source) for s in scan.series)
+        verdicts += (replace(v, source=prefix + v.source) for v in scan.verdicts)
+        dicom |= {prefix + s.source for s in scan.series if from_dicom(s)}
+        dicom |= {prefix + v.source for v in scan.verdicts if is_dicom_reader(reader.name)}
         left = [f for f in left if f not in scan.claimed]
     message = f"no reader recognises it (there are {', '.join(readers())})"
-    verdicts += [Verdict(file, "skipped", "unknown-format", message) for file in left]
-    return series, verdicts
+    verdicts += [Verdict(prefix + file, "skipped", "unknown-format", message) for file in left]
+    return series, verdicts, dicom
 
 
 def _pair(
-    places: Sequence[Place], tables: Mapping[str, DatasetTable], options: ImportOptions
+    places: Sequence[Place], tables: Mapping[str, DatasetTable], options: ImportOptions, privacy: Privacy
 ) -> tuple[list[CasePlan], list[Verdict]]:
     """Cases of the images that share group and key, with the labels of the same group and key.
 
@@ -170,19 +210,15 @@ def _pair(
         if at is None:
             orphans += [_refusal(p, "no-image-for-label", f"no image of the same name ({p.key!r})") for p in members]
         else:
-            planned[at], doubled = _plan_labels(members, options.label_name)
+            planned[at], doubled = _plan_labels([named_label(p, options, privacy) for p in members])
             orphans += [_refusal(p, "label-name-taken", "its image has another label of that name") for p in doubled]
-    names = _case_names([(members[0].case, members[0].series) for members in images.values()])
+    names = case_names([proposed_name(at, members[0], options, privacy) for at, members in images.items()])
     cases = []
     for name, (at, members) in zip(names, images.items(), strict=True):
-        volumes = tuple(PlannedVolume(_image_name(p, options), p.root, p.series) for p in members)
+        volumes = tuple(PlannedVolume(image_name(p, options, privacy), p.root, p.series) for p in members)
         table = tables.get(at[0])
-        cases.append(CasePlan(name, volumes, tuple(planned[at]), table.categories if table else ()))
+        cases.append(CasePlan(name, volumes, tuple(planned[at]), privacy.table(table.categories if table else ())))
     return sorted(cases, key=lambda case: case.name), orphans
-
-
-def _image_name(place: Place, options: ImportOptions) -> str:
-    return _slug(place.name or place.series.modality or options.modality or "image")
 
 
 def _images_by_case(images: Iterable[Place]) -> dict[tuple[str, str], list[Place]]:
@@ -218,14 +254,14 @@ def _match(
     return matched
 
 
-def _plan_labels(members: Sequence[Place], label_name: str | None) -> tuple[list[PlannedLabel], list[Place]]:
+def _plan_labels(members: Sequence[Place]) -> tuple[list[PlannedLabel], list[Place]]:
     """The label volumes of a case, one per folder, and the labels whose name is taken.
 
     Several files of one folder are masks of one structure each, unless they have one name.
     """
     volumes: dict[str, list[Place]] = {}
     for place in members:
-        volumes.setdefault(_slug(label_name or place.name), []).append(place)
+        volumes.setdefault(slug(place.name), []).append(place)
     planned, doubled = [], []
     for name, found in volumes.items():
         masks = len({p.key for p in found}) == len(found) and len({p.name for p in found}) == 1
@@ -254,7 +290,7 @@ def _add_structures(
         mates = [i for i, case in enumerate(planned) if series.frame and case.images[0].series.frame == series.frame]
         hits = [i for i in named if i in mates] if named else mates
         if len(hits) == 1:
-            label = PlannedLabel(_slug(series.modality.lower()), root, (series,), "structures")
+            label = PlannedLabel(slug(series.modality.lower()), root, (series,), "structures")
             planned[hits[0]] = replace(planned[hits[0]], labels=(*planned[hits[0]].labels, label))
             continue
         code, message = "no-image-for-structures", "the image series they were drawn on is not among the sources"
@@ -264,30 +300,3 @@ def _add_structures(
             code, message = "many-images-for-structures", f"{len(hits)} image series share their frame of reference"
         strays.append(Verdict(series.source, "refused", code, message, files=len(series.files)))
     return planned, strays
-
-
-def _case_names(proposals: Sequence[tuple[str, Series]]) -> list[str]:
-    """A unique file name per case: the one proposed, with its folders in front where several would be equal."""
-    names = [_slug(name) for name, _ in proposals]
-    counts = Counter(names)
-    for i, (name, series) in enumerate(proposals):
-        if counts[_slug(name)] > 1:
-            names[i] = _slug("-".join([*PurePosixPath(series.files[0]).parts[:-1], name]))
-    proposed, used = Counter(map(_folded, names)), set[str]()
-    for i, name in enumerate(names):
-        number = 1
-        while _folded(names[i]) in used or (number > 1 and _folded(names[i]) in proposed):
-            number += 1
-            names[i] = f"{name}-{number}"
-        used.add(_folded(names[i]))
-    return names
-
-
-def _folded(name: str) -> str:
-    """What two names have in common that a file system may take for one."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _slug(text: str) -> str:
-    """`text` as a name for files and HDF5 groups: letters, digits, ``-``, ``_`` and ``.``."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-.")[:120] or "unnamed"

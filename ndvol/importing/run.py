@@ -22,6 +22,7 @@ from ndvol.importing.case import ImportedCase, describe_case, import_case
 from ndvol.importing.journal import Journal, replace_file
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, ImportPlan, plan_import
+from ndvol.importing.privacy import Privacy
 from ndvol.opening import open_case as open_record
 from ndvol.opening import open_catalog
 from ndvol.store import open_case, read_objects
@@ -71,14 +72,20 @@ def import_tree(
 def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 0, progress: bool = False) -> Catalog:
     """Carry out a plan; see `import_tree`."""
     folder = Path(bundle).absolute()
+    hidden = plan.disguise
+    return hidden.privacy.shield(lambda: _run(plan, folder, jobs, progress), hidden.aliases, str(folder))
+
+
+def _run(plan: ImportPlan, folder: Path, jobs: int, progress: bool) -> Catalog:
     volumes = folder / VOLUMES
+    _refuse_key_inside(plan.options.phi_key, folder)
     with _storage_errors(folder):
         volumes.mkdir(parents=True, exist_ok=True)
         with _only_writer(folder):
             _refuse_foreign(folder)
             for left_over in [*volumes.glob("*.part"), *volumes.glob("*.room")]:
                 left_over.unlink()
-            journal = Journal(folder, plan.root)
+            journal = Journal(folder, plan)
             _import_cases(plan, volumes, journal, jobs, progress)
             coco = _describe_bundle(folder, journal, plan)
             journal.finish(volumes)
@@ -92,6 +99,16 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 0, progress:
     catalog = open_catalog(folder)
     records = list(catalog.records.values())
     return Catalog(records, catalog.categories, open_record, path=catalog.path, verdicts=journal.verdicts)
+
+
+def _refuse_key_inside(key: str | None, folder: Path) -> None:
+    """Raise when the key of the pseudonyms would travel with the bundle."""
+    if key and Path(key).resolve().is_relative_to(folder.resolve()):
+        raise OptionError(
+            "the key file lies inside the bundle, where whoever gets the bundle could undo the pseudonyms",
+            hint="keep it elsewhere",
+            code="phi-key",
+        )
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -132,7 +149,8 @@ def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, 
 def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: CasePlan) -> Outcome:
     """Import one case; what is wrong with it is an answer, so that the others go on."""
     try:
-        return case, import_case(case, options, volumes, may_replace=case.name not in guarded)
+        with Privacy.of(options).quiet():
+            return case, import_case(case, options, volumes, may_replace=case.name not in guarded)
     except NdvolError as error:
         return case, error
     except MemoryError as error:

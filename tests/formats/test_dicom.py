@@ -128,12 +128,15 @@ def test_dropped_slice(tmp_path, ct, refusal):
     ct[2].unlink()
     code, message = refusal(READER, tmp_path)
     assert code == "missing-slices"
-    assert "after slice 1" in message
+    names = "(ct/IM0002.dcm, InstanceNumber 2) and the next (ct/IM0004.dcm, InstanceNumber 4)"
+    assert f"a gap of 5.000 mm between slice 2 of 5 {names}" in message
 
 
 def test_uneven_slices(tmp_path, ct, refusal, edit, oblique):
     edit(ct[3], ImagePositionPatient=[f"{v:.6f}" for v in oblique.world((3.4, 0, 0))])
-    assert refusal(READER, tmp_path)[0] == "uneven-slices"
+    code, message = refusal(READER, tmp_path)
+    assert code == "uneven-slices"
+    assert "got 2 gaps of 2.500 mm, one of 3.500 mm, one of 1.500 mm, then one of 2.500 mm" in message
 
 
 def test_copies_are_dropped_with_a_warning(tmp_path, ct, voxels, read_one, scan):
@@ -176,7 +179,9 @@ def test_single_slice_needs_its_thickness(tmp_path, ct, read_one, refusal, edit)
     assert volume.warnings == ("single slice: spacing along z is the slice's thickness",)
     np.testing.assert_allclose(volume.grid.spacing[0], 2.5)
     edit(ct[0], SliceThickness=None)
-    assert refusal(READER, tmp_path)[0] == "single-slice"
+    code, message = refusal(READER, tmp_path)
+    assert code == "single-slice"
+    assert "give the file its true SliceThickness" in message
 
 
 def test_two_slices_are_doubted(tmp_path, ct, read_one):

@@ -247,3 +247,25 @@ def test_damaged_files_end_in_verdicts_or_errors(tmp_path, dynamic, scan):
             except SourceError:
                 continue
             assert volume.array.shape == volume.grid.shape == series.shape
+
+
+@pytest.mark.parametrize(("keyword", "dtype"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_floats_stay_floats(tmp_path, voxels, oblique, scan, read_one, keyword, dtype):
+    truth = (voxels / 3).astype(dtype)
+    truth[0, 0, 0] = np.nan
+    file = write_enhanced_dicom(tmp_path / "a.dcm", voxels, oblique, DicomOptions(modality="MR"))
+    dataset = pydicom.dcmread(file)
+    del dataset.PixelData, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation
+    dataset.BitsAllocated = 8 * truth.dtype.itemsize
+    setattr(dataset, keyword, truth.tobytes())
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.30"
+    dataset.save_as(file)
+    assert scan(READER, tmp_path).series[0].dtype == np.dtype(dtype).name
+    volume = read_one(READER, tmp_path)
+    assert volume.array.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(volume.array, truth)
+    dataset[keyword].value = truth.tobytes()[:-8]
+    dataset.save_as(file)
+    with pytest.raises(SourceError) as caught:
+        read_one(READER, tmp_path)
+    assert caught.value.code == "truncated"

@@ -317,13 +317,17 @@ def test_minc2_cannot_reach_other_files(tmp_path, voxels, refusal, way):
 def test_minc_refusals(tmp_path, voxels, refusal):
     save_minc2(tmp_path / "a.mnc", voxels, dims=("zspace", "yspace", "sideways"))
     assert refusal(READER, tmp_path)[0] == "unreadable"
-    with h5py.File(tmp_path / "a.mnc", "r+") as h5:
+    # Another name each time: what was refused may stay open until it is collected.
+    save_minc2(tmp_path / "b.mnc", voxels)
+    (tmp_path / "a.mnc").unlink()
+    with h5py.File(tmp_path / "b.mnc", "r+") as h5:
         del h5["minc-2.0/image/0/image"]
         image = h5["minc-2.0/image/0"].create_dataset("image", (2**20, 2**20, 2**20), "i2", chunks=(1, 64, 64))
         image.attrs["dimorder"] = np.bytes_("zspace,yspace,xspace")
     assert refusal(READER, tmp_path)[0] == "truncated"
-    data = (tmp_path / "a.mnc").read_bytes()
-    (tmp_path / "a.mnc").write_bytes(data[: len(data) // 2])
+    data = (tmp_path / "b.mnc").read_bytes()
+    (tmp_path / "b.mnc").unlink()
+    (tmp_path / "c.mnc").write_bytes(data[: len(data) // 2])
     assert refusal(READER, tmp_path)[0] == "unreadable"
 
 

@@ -182,7 +182,9 @@ def test_an_uneven_gap_is_refused(scan: Scan, data: st.DataObject, ratio: float)
     k = data.draw(st.integers(1, len(scan.positions) - 1))
     positions = scan.positions.copy()
     positions[k:] += (ratio - 1) * scan.step
-    with pytest.raises(GeometryError, match=rf"^the slices are unevenly spaced; .* after slice {k - 1}; ") as caught:
+    with pytest.raises(
+        GeometryError, match=rf"^the slices are unevenly spaced; .* at slice ({k}|{k + 1}) of "
+    ) as caught:
         stack(scan, positions)
     assert caught.value.code == "uneven-slices"
     assert len(caught.value.gaps) == len(positions) - 1
@@ -191,7 +193,7 @@ def test_an_uneven_gap_is_refused(scan: Scan, data: st.DataObject, ratio: float)
 
 def test_missing_and_uneven_together_are_uneven() -> None:
     z = [0, 3, 6, 12, 15, 18, 22.5, 25.5]
-    with pytest.raises(GeometryError, match=r"^the slices are unevenly spaced; got gaps from 3\.000 to 6\.000 mm"):
+    with pytest.raises(GeometryError, match=r"got 2 gaps of 3\.000 mm, one of 6\.000 mm, 2 of 3"):
         stack_planes([[0, 0, v] for v in z], AXIAL, (1, 1))
 
 
@@ -203,7 +205,7 @@ def test_two_planes_make_a_volume() -> None:
 
 def test_two_planes_at_one_position_are_duplicates() -> None:
     with pytest.raises(
-        GeometryError, match=r"^1 pair of slices lies at the same position; got .* files 0 and 1; "
+        GeometryError, match=r"^1 pair of slices lies at the same position; got .* plane 1 and plane 2; "
     ) as e:
         stack_planes([[0, 0, 3], [0, 0, 3]], AXIAL, (1, 1))
     assert (e.value.code, e.value.pairs) == ("duplicate-slices", [(0, 1)])
@@ -278,3 +280,52 @@ def test_planes_of_one_place_get_one_number(places, times, step, random):
 def test_places_of_an_uneven_stack():
     positions = [[0, 0, z] for z in (0, 5, 5, 5.5, 20, 0)]
     assert group_places(positions, [1, 0, 0, 0, 1, 0]).tolist() == [0, 1, 1, 2, 3, 0]
+
+
+def test_uneven_gaps_are_told_run_by_run() -> None:
+    """A real series: two reconstructions of other spacing that overlap."""
+    z = np.cumsum([0, *[4.002] * 14, 1.081, *[6.999] * 13])
+    with pytest.raises(GeometryError) as caught:
+        stack_planes(np.outer(z, [0, 0, 1]), AXIAL, (1, 1), names=[f"f{k}.dcm" for k in range(len(z))])
+    text = "14 gaps of 4.002 mm, one of 1.081 mm, then 13 of 6.999 mm; the first change is at slice 15 of 29 (f14.dcm)"
+    assert text in str(caught.value)
+    assert caught.value.hint.startswith("export each evenly spaced part")
+
+
+def test_many_different_gaps_are_summed_up() -> None:
+    z = np.cumsum(np.tile([1.0, 2.5, 1.7], 10))
+    with pytest.raises(GeometryError, match=r"gaps from 1\.000 to 2\.500 mm, 1\.700 mm as a rule"):
+        stack_planes(np.outer(z, [0, 0, 1]), AXIAL, (1, 1))
+
+
+def test_missing_slices_are_named_by_their_neighbours() -> None:
+    z = [9, 0, 3, 12]
+    with pytest.raises(GeometryError, match=r"6\.000 mm between slice 2 of 4 \(c\) and the next \(a\)") as caught:
+        stack_planes([[0, 0, v] for v in z], AXIAL, (1, 1), names="abcd")
+    assert caught.value.places == [(1, 1)]
+
+
+@given(scans(min_planes=8, max_planes=20), st.data())
+def test_masked_gaps_keep_every_plane_in_its_place(scan: Scan, data: st.DataObject) -> None:
+    n = len(scan.positions)
+    lost = data.draw(st.sets(st.integers(1, n - 2), min_size=1, max_size=n // 4))
+    kept = np.array(data.draw(st.permutations([k for k in range(n) if k not in lost])))
+    found = stack_planes(scan.positions[kept], scan.orientation, scan.pixel_spacing, on_gap="mask")
+    assert found.missing == tuple(sorted(lost))
+    assert found.count == n
+    np.testing.assert_array_equal(kept[list(found.order)], found.indices)
+    np.testing.assert_allclose(found.affine, true_affine(scan), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("z", "code"),
+    [
+        ([0, 1, 2, 3000, 3001, 3002], "missing-slices"),  # more missing than there
+        ([0, 3, 6, 12, 15, 18, 22.5, 25.5], "uneven-slices"),
+        ([0, 3, 3, 6], "duplicate-slices"),
+    ],
+)
+def test_what_masking_does_not_excuse(z, code) -> None:
+    with pytest.raises(GeometryError) as caught:
+        stack_planes([[0, 0, v] for v in z], AXIAL, (1, 1), on_gap="mask")
+    assert caught.value.code == code

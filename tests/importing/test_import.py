@@ -85,15 +85,20 @@ def test_dicom_and_pictures_hold_the_toy(toy_bundle):
     assert stack.images["CT"].grid.unit == "unknown"
 
 
-def test_every_source_has_a_verdict_and_the_defect_is_named(toy_bundle):
-    catalog = open_catalog(toy_bundle)
+def test_every_source_has_a_verdict_and_the_defect_is_named(toy_sources, toy_options, tmp_path):
+    catalog = import_tree(toy_sources, tmp_path / "bundle", options=toy_options)
     by_source = {v.source: v for v in catalog.verdicts}
     defect = by_source["dicom/defective"]
     assert (defect.status, defect.code, defect.files) == ("refused", "missing-slices", 39)
-    assert "6.000 mm after slice 16" in defect.message
+    assert "a gap of 6.000 mm" in defect.message
     assert {v.status for s, v in by_source.items() if "defective" not in s} <= {"imported", "skipped"}
     assert by_source["categories.json"].code == "unknown-format"
     assert {v.case for v in catalog.verdicts if v.case} == set(catalog)
+    # The bundle keeps them all, those of DICOM under pseudonyms.
+    kept = open_catalog(tmp_path / "bundle").verdicts
+    assert [(v.code, v.case, v.files) for v in kept] == [(v.code, v.case, v.files) for v in catalog.verdicts]
+    assert not any("dicom" in v.source or "defective" in v.message for v in kept)
+    assert {v.source for v in kept if v.case} >= {"nifti/images/toy-0.nii.gz", "pictures/images/stack"}
 
 
 def test_the_category_table_becomes_the_tree(toy_bundle):
