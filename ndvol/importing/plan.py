@@ -11,6 +11,7 @@ from typing import Any
 
 from ndvol.errors import SourceError
 from ndvol.formats import Series, readers
+from ndvol.formats.archives import archive_verdict
 from ndvol.importing.layouts import DatasetTable, Place, place_series, read_tables
 from ndvol.importing.names import case_names, image_name, named_label, proposed_name, slug
 from ndvol.importing.options import ImportOptions
@@ -188,7 +189,9 @@ def _scan(root: Path, files: Sequence[str], prefix: str = "") -> tuple[list[Seri
         dicom |= {prefix + v.source for v in scan.verdicts if is_dicom_reader(reader.name)}
         left = [f for f in left if f not in scan.claimed]
     message = f"no reader recognises it (there are {', '.join(readers())})"
-    verdicts += [Verdict(prefix + file, "skipped", "unknown-format", message) for file in left]
+    for file in left:
+        unknown = archive_verdict(root, file) or Verdict(file, "skipped", "unknown-format", message)
+        verdicts.append(replace(unknown, source=prefix + file))
     return series, verdicts, dicom
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -174,3 +175,12 @@ def test_another_programs_dataset_json_is_left_alone(tmp_path):
     write_nifti(tmp_path / "raw" / "a.nii.gz", image(0), GRID)
     plan = plan_import(tmp_path / "raw")
     assert [v.code for v in plan.verdicts] == ["unknown-format"]
+
+
+def test_an_archive_is_named_as_one(tmp_path):
+    write_nifti(tmp_path / "raw" / "a.nii.gz", image(0), GRID)
+    with zipfile.ZipFile(tmp_path / "raw" / "scans.zip", "w") as archive:
+        archive.writestr("b.dcm", b"x")
+    [verdict] = plan_import(tmp_path / "raw").verdicts
+    assert (verdict.source, verdict.status, verdict.code) == ("scans.zip", "refused", "archive")
+    assert "unpack it first" in verdict.message
