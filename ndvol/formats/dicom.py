@@ -66,6 +66,7 @@ class DicomReader:
                 unread[file.path.rpartition("/")[0]] += 1
             elif file.reason is not None:
                 others[*file.reason, file.series].append(file.path)
+                unread[file.path.rpartition("/")[0]] += file.reason[0] == "refused"
         for (status, code, message, _), paths in others.items():
             verdicts.append(Verdict(_source(paths), status, code, message, files=len(paths)))
         series, judged = _judge(pieces_of(root, planes, self.on_gap), unread)

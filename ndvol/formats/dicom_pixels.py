@@ -169,13 +169,20 @@ def _check_codestream(data: bytes, header: Header) -> None:
         raise ValueError(f"the JPEG 2000 codestream has {size[0]} rows and {size[1]} columns")
 
 
+_PLUGINS = {
+    RLELossless: "pydicom",
+    **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
+    **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
+}
+"""GDCM, and SimpleITK with it, ends the whole process on some damaged frames of these: it is not asked for them."""
+
+
 def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
-    # GDCM ends the whole process on some damaged or odd RLE frames; pydicom's own decoder raises.
-    plugin = "pydicom" if header.syntax == RLELossless else ""
+    plugin = _PLUGINS.get(known_uid(header.syntax), "")
     try:
         return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False, decoding_plugin=plugin))
     except Exception as error:
-        if not known_uid(header.syntax).is_encapsulated or header.syntax == RLELossless:
+        if header.syntax not in JPEGTransferSyntaxes:
             raise
         return _decoded_by_itk(root, header, error)
 

@@ -19,6 +19,7 @@ from ndvol.formats.dicom_headers import Header
 from ndvol.formats.dicom_times import Times, kinds_of, sort_times
 from ndvol.formats.dicom_values import value_unit
 from ndvol.formats.values import volume_type
+from ndvol.geometry import Grid
 from ndvol.geometry.planes import (
     ORIENTATION_TOLERANCE,
     RESIDUAL_MM,
@@ -170,7 +171,10 @@ def _times(headers: Sequence[Header], places: NDArray[np.intp], warnings: Sequen
 
 def _piece(headers: Sequence[Header], warnings: Sequence[str], times: Times | None, on_gap: OnGap) -> Piece:
     try:
-        return Piece(tuple(headers), _stack(headers, warnings, times, on_gap))
+        stack = _stack(headers, warnings, times, on_gap)
+        # Numbers like 1e300 pass every other check.
+        Grid(stack.axes, stack.shape, stack.affine)
+        return Piece(tuple(headers), stack)
     except NdvolError as error:
         return Piece(tuple(headers), error)
 

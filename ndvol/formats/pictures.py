@@ -121,6 +121,8 @@ def _read_header(root: Path, path: str) -> File:
 
 def _layout(file: File, as_label: bool = False) -> _Layout:
     """What reading `file` gives; as a label, a palette picture keeps its indices."""
+    if 0 in file.shape:
+        raise SourceError(f"{file.path} has no pixel", got=f"shape {file.shape}", hint="export it again", code="shape")
     if isinstance(file, Picture):
         coloured = file.colour == "rgb" or (file.colour == "palette" and not as_label)
         return _Layout("cyx", (3, *file.shape), file.dtype) if coloured else _Layout("yx", file.shape, file.dtype)

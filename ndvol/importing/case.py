@@ -20,7 +20,7 @@ from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, PlannedVolume
 from ndvol.importing.preview import write_preview
 from ndvol.importing.privacy import BURNED_IN, Privacy, from_dicom, may_be_burned_in
-from ndvol.store import CaseWriter, file_sha256, open_case, read_identity, read_objects, verify_file
+from ndvol.store import CaseWriter, file_sha256, forget, open_case, read_identity, read_objects, verify_file
 from ndvol.verdict import Verdict
 from ndvol.version import __version__
 
@@ -82,6 +82,8 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
         "sha256": file_sha256(path),
         "bytes": path.stat().st_size,
     }
+    # A worker sees every case once: what it keeps open and mapped would only grow.
+    forget(path)
     return ImportedCase(plan.name, tuple(_verdict(v, plan.name, warnings) for v in plan.volumes), state)
 
 

@@ -1,6 +1,7 @@
 """The HDF5 side: one immutable file per case. FORMAT.md beside this file describes what is in it."""
 
 from ndvol.store.codec import FAST, Codec
+from ndvol.store.hdf5 import forget
 from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
 from ndvol.store.verify import FORMAT_VERSION, Damage, file_sha256, verify_file
 from ndvol.store.writer import CaseWriter, sync_folder
@@ -13,6 +14,7 @@ __all__ = [
     "Damage",
     "Hdf5Source",
     "file_sha256",
+    "forget",
     "open_case",
     "open_hdf5",
     "read_identity",

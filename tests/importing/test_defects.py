@@ -272,7 +272,6 @@ DEFECTS = (
             ("ct/IM0008.dcm", REFUSED, "unreadable", 1, r"the header is cut or damaged"),
         ),
         HU[:7],
-        (pytest.mark.xfail(reason="the series does not say that a file of its folder was refused for its header"),),
     ),
     Defect(
         "file emptied",
@@ -466,3 +465,15 @@ def test_a_label_off_the_grid_costs_its_case_and_no_other(tmp_path, untouched, o
     named = rf"ct/drawn\.dcm .*{fact}"
     assert_verdicts(catalog, [of_ct(REFUSED, code, 8, named), ("ct/drawn.dcm", REFUSED, code, 1, named)])
     assert other_bytes(catalog, tmp_path / "bundle") == untouched
+
+
+def test_a_spacing_of_absurd_size_costs_only_its_series(tmp_path):
+    """Numbers like 1e300 pass every single check and make no affine."""
+    write_series(tmp_path / "raw")
+    for file in sorted((tmp_path / "raw" / "ct").iterdir()):
+        dataset = pydicom.dcmread(file)
+        dataset.PixelSpacing = ["1e300", "1e300"]
+        dataset.save_as(file)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert len(catalog) == 1
+    assert [v.status for v in catalog.verdicts if v.source == "ct"] == ["refused"]
