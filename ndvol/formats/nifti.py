@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32
 from ndvol.formats.faults import reason
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
 from ndvol.geometry import Grid
@@ -24,8 +25,6 @@ from ndvol.verdict import Verdict
 
 FORM_TOLERANCE = 1e-3
 """sform and qform that differ by more are two different statements about where the image lies."""
-DEFLATE_RATIO = 1100
-"""Deflate packs at most 1032 bytes into one; a header that declares more than this share is false."""
 
 _SUFFIXES = (".nii.gz", ".nii")
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -99,10 +98,7 @@ class NiftiReader:
         raw, warnings = _voxels(root, head)
         array = raw.reshape(head.grid.shape)
         array = _scaled(array, head) if array.size else array.astype(head.dtype)
-        if as_label:
-            array = as_labels(array, series.source)
-        elif array.dtype == np.float64:
-            array = _lossless_float32(array)
+        array = as_labels(array, series.source) if as_label else lossless_float32(array)
         return VolumeData(array, head.grid, attributes=head.attributes, warnings=(*head.warnings, *warnings))
 
 
@@ -290,10 +286,3 @@ def _scaled(array: NDArray[Any], head: _Head) -> NDArray[Any]:
     for k in range(len(array)):
         out[k] = rescale(array[k], head.slope, head.inter, dtype)
     return out
-
-
-def _lossless_float32(array: NDArray[Any]) -> NDArray[Any]:
-    """float64 voxels as float32 when that changes none of them."""
-    with np.errstate(over="ignore"):
-        small = array.astype(np.float32)
-    return small if np.array_equal(small, array, equal_nan=True) else array
