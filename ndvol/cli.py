@@ -16,6 +16,7 @@ from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
+    from ndvol.geometry.planes import OnGap
     from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
 
@@ -63,6 +64,13 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
 @click.option(
+    "--on-gap",
+    type=click.Choice(["refuse", "mask"]),
+    default="refuse",
+    show_default=True,
+    help="Series that lack planes.",
+)
+@click.option(
     "--phi",
     type=click.Choice(["strict", "research", "keep"]),
     default="research",
@@ -74,13 +82,21 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be imported; decode nothing.")
 @_json_option
 def import_command(
-    source: Path, bundle: Path, categories: Path | None, jobs: int, dry_run: bool, as_json: bool, **options: Any
+    source: Path,
+    bundle: Path,
+    categories: Path | None,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+    on_gap: OnGap,
+    **options: Any,
 ) -> None:
     """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
+    from ndvol.formats import ReadOptions
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
     named = read_categories(categories) if categories else ()
-    plan = plan_import(source, ImportOptions(categories=named, **options))
+    plan = plan_import(source, ImportOptions(categories=named, reading=ReadOptions(on_gap=on_gap), **options))
     if dry_run:
         _show_plan(plan, as_json)
         return

@@ -12,13 +12,35 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from numpy.typing import NDArray
 
-from ndvol.errors import UnknownNameError
+from ndvol.errors import OptionError, UnknownNameError
 from ndvol.geometry import Grid
+from ndvol.geometry.planes import OnGap
 from ndvol.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How sources are read where the choice is the user's; a reader looks at what concerns it.
+
+    Attributes
+    ----------
+    on_gap : ``refuse`` a DICOM series that lacks planes, or ``mask`` them: their places hold one value, the padding
+        or the lowest of the volume (0 in labels), and the attributes ``missing_planes`` (indices along z, as JSON)
+        and ``missing_planes_fill`` say so.
+    """
+
+    on_gap: OnGap = "refuse"
+
+    def __post_init__(self) -> None:
+        if self.on_gap not in get_args(OnGap):
+            raise OptionError("on_gap is no way to treat missing planes", got=self.on_gap, expected=get_args(OnGap))
+
+
+DEFAULT_READING = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +61,8 @@ class Series:
     frame : hash of the frame of reference (DICOM FrameOfReferenceUID), empty when not stated.
     refers_to : `uid` of the image series that structures were drawn on; see `StructureReader`.
     warnings : what the user should know though the series is readable.
-    missing : indices along z that no file fills and that `Reader.read` masks; readers refuse such series by default.
+    reading : what the scan was told, where `Reader.read` depends on it.
+    recipe : what the scan learned and `Reader.read` need not find out again, for the reader alone; picklable.
     """
 
     reader: str
@@ -56,7 +79,8 @@ class Series:
     frame: str = ""
     refers_to: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    missing: tuple[int, ...] = ()
+    reading: ReadOptions = DEFAULT_READING
+    recipe: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +137,10 @@ class Reader(Protocol):
 
     name: str
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         """Group those of `files` (relative to `root`, sorted) that this reader knows; decodes no pixel.
+
+        Options that `read` needs go into the series.
 
         `jobs` is how many processes it may start where that pays; 0 and 1 stay in this one. The answer is the
         same for any number.

@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, truncated
 from ndvol.formats.faults import reason
 from ndvol.formats.values import as_labels
@@ -53,7 +53,7 @@ class ArrayReader:
 
     name = "arrays"
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         suffixes = (".npy", ".npz")

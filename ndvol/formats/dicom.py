@@ -9,17 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ndvol.errors import NdvolError, OptionError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.errors import NdvolError
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.dicom_doubts import differences
-from ndvol.formats.dicom_files import examine, sort_out
-from ndvol.formats.dicom_headers import Header, read_header, uid_hash
+from ndvol.formats.dicom_files import examine
+from ndvol.formats.dicom_headers import Header, uid_hash
 from ndvol.formats.dicom_pixels import stored_planes
 from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of
 from ndvol.formats.dicom_values import attributes, padding, value_unit
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type
 from ndvol.geometry import Grid
-from ndvol.geometry.planes import OnGap
 from ndvol.verdict import Verdict
 
 
@@ -36,23 +35,11 @@ class DicomReader:
     Segmentations and structure sets are left to other readers. Values are those of PS3.3 C.11.1 (rescale or
     modality LUT applied). Padding is not replaced: the attribute ``PixelPaddingValueOutput`` is what a voxel that is
     padding holds in the volume (``PixelPaddingValue`` is the stored value, before the rescale).
-
-    Parameters
-    ----------
-    on_gap : ``refuse`` a series that lacks planes, or ``mask`` them: their places hold one value, the padding or
-        the lowest of the volume (0 in labels), and the attributes ``missing_planes`` (indices along z in the
-        source's order, as JSON) and ``missing_planes_fill`` say so. It decides what `scan` finds; `read` does what
-        the series says.
     """
 
     name = "dicom"
 
-    def __init__(self, *, on_gap: OnGap = "refuse") -> None:
-        if on_gap not in ("refuse", "mask"):
-            raise OptionError("on_gap is no way to treat missing planes", got=on_gap, expected="refuse or mask")
-        self.on_gap: OnGap = on_gap
-
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         verdicts: list[Verdict] = []
         claimed: set[str] = set()
         unread: Counter[str] = Counter()
@@ -69,11 +56,11 @@ class DicomReader:
                 unread[file.path.rpartition("/")[0]] += file.reason[0] == "refused"
         for (status, code, message, _), paths in others.items():
             verdicts.append(Verdict(_source(paths), status, code, message, files=len(paths)))
-        series, judged = _judge(pieces_of(root, planes, self.on_gap), unread)
+        series, judged = _judge(pieces_of(root, planes, options.on_gap), unread)
         return Scan(tuple(series), tuple(verdicts + judged), frozenset(claimed))
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
-        stack = _stack_again(root, series)
+        stack: Stack = series.recipe
         array = _voxels(root, stack)
         filled = _masked(array, stack, as_label=as_label)
         if as_label:
@@ -86,23 +73,6 @@ class DicomReader:
             attributes={**attributes(stack.headers), **stack.attributes, **filled},
             warnings=stack.warnings,
         )
-
-
-def _stack_again(root: Path, series: Series) -> Stack:
-    """The stack that `scan` found, from the series' own files."""
-    planes: list[Header] = []
-    for path in series.files:
-        header = read_header(root, path)
-        found = ("",) if header is None else sort_out(root, header)
-        planes += [h for h in found if isinstance(h, Header)]
-    found_pieces = pieces_of(root, planes, "mask" if series.missing else "refuse")
-    pieces = [p for p in found_pieces if isinstance(p.result, Stack) and p.result.missing == series.missing]
-    fitting = [p for p in pieces if isinstance(p.result, Stack) and p.result.shape == series.shape]
-    if len(fitting) > 1:  # the volumes of one multi-frame file
-        fitting = [p for p in fitting if series.name.endswith(p.digest(alone=False))]
-    if len(fitting) != 1 or not isinstance(stack := fitting[0].result, Stack) or fitting[0].files != series.files:
-        raise SourceError(f"the files of {series.source} changed since they were scanned", code="changed")
-    return stack
 
 
 def _source(paths: Sequence[str]) -> str:
@@ -150,7 +120,7 @@ def _series(piece: Piece, stack: Stack, digest: str, source: str, warnings: Iter
         uid=uid_hash(first.text("SeriesInstanceUID")),
         frame=uid_hash(first.text("FrameOfReferenceUID")),
         warnings=tuple(warnings),
-        missing=stack.missing,
+        recipe=stack,
     )
 
 

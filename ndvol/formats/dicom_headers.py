@@ -65,6 +65,7 @@ class Header:
     syntax : transfer syntax UID.
     values : by keyword; numbers, strings and tuples. None where empty, an exception where unreadable; SOPClassUID
         is always there, other keywords where the file has them.
+    stamp : size and mtime_ns of the file when it was read; the header holds for no other.
     frame : which frame of the file, from 0.
     tile : row and column of the first pixel of a mosaic's tile; None when the plane is the whole frame.
     frame_size : rows and columns of the frame that holds the tile.
@@ -73,6 +74,7 @@ class Header:
     path: str
     syntax: str
     values: Mapping[str, Any]
+    stamp: tuple[int, int] = (0, 0)
     frame: int = 0
     tile: tuple[int, int] | None = None
     frame_size: tuple[int, int] | None = None
@@ -249,6 +251,12 @@ def _may_begin(head: bytes) -> bool:
     return head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
+def file_stamp(file: Path) -> tuple[int, int]:
+    """Size and mtime_ns: what tells that a file is still the one whose header was read."""
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
 def uid_hash(uid: str) -> str:
     """16 hexadecimal digits that stand for a UID without naming it; empty for none."""
     return sha256(uid.encode()).hexdigest()[:16] if uid else ""
@@ -262,6 +270,7 @@ def known_uid(text: str) -> UID:
 def _parse(file: Path, path: str, *, force: bool) -> Header:
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
+        stamp = file_stamp(file)
         source = open_dicom(file, path)
         dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_TAGS, force=force)
         values: dict[str, Any] = {}
@@ -277,7 +286,7 @@ def _parse(file: Path, path: str, *, force: bool) -> Header:
         if values.get("SOPClassUID") is None:
             values["SOPClassUID"] = str(meta.get("MediaStorageSOPClassUID", "")) or None
         syntax = str(meta.get("TransferSyntaxUID", "")) or _guessed_syntax(dataset)
-    return Header(path, syntax, values)
+    return Header(path, syntax, values, stamp)
 
 
 def _guessed_syntax(dataset: pydicom.Dataset) -> str:

@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_deflate import open_dicom
-from ndvol.formats.dicom_headers import Header, known_uid
+from ndvol.formats.dicom_headers import Header, file_stamp, known_uid
 from ndvol.formats.faults import reason
 
 _END_MARKED = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
@@ -68,7 +68,8 @@ def stored_planes(root: Path, headers: Sequence[Header]) -> Iterator[tuple[int, 
 
     Raises
     ------
-    SourceError : truncated or undecodable pixel data; names the file and the transfer syntax.
+    SourceError : truncated or undecodable pixel data, or a file that is not the one whose header was read; names
+        the file and the transfer syntax.
     """
     by_file: dict[str, list[int]] = {}
     for index, header in enumerate(headers):
@@ -86,6 +87,7 @@ def _file_planes(root: Path, headers: Sequence[Header], indices: Sequence[int]) 
             with warnings.catch_warnings(), pydicom.config.disable_value_validation():
                 warnings.simplefilter("ignore")
                 if dataset is None:
+                    _check_unchanged(root, header)
                     dataset = pydicom.dcmread(
                         open_dicom(root / header.path, header.path), specific_tags=_PIXEL_TAGS, force=True
                     )
@@ -97,6 +99,20 @@ def _file_planes(root: Path, headers: Sequence[Header], indices: Sequence[int]) 
         except Exception as error:  # decoders raise whatever the bytes provoke
             raise _undecodable(root, header, error) from error
         yield index, frame if header.tile is None else _tile(frame, header)
+
+
+def _check_unchanged(root: Path, header: Header) -> None:
+    """Raise where the file is no longer the one whose header was read: place, slope and type would be another's."""
+    try:
+        stamp = file_stamp(root / header.path)
+    except OSError:
+        stamp = None
+    if stamp != header.stamp:
+        raise SourceError(
+            f"{header.path} changed since it was scanned" if stamp else f"{header.path} vanished since it was scanned",
+            hint="run the import again when nothing writes to the sources",
+            code="changed",
+        )
 
 
 def _inner_syntax(header: Header) -> UID:

@@ -11,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
-from ndvol.formats import LabelData, Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, LabelData, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.seg_frames import LABELMAP_SEG, SEG, Frames
 from ndvol.formats.structures import (
     Piece,
@@ -60,7 +60,7 @@ class DicomSegReader:
 
     name = KIND.reader
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         return scan_structures(KIND, root, files)
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import check_sizes, confined, lossless_float32, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.itk_header import Head, Text
@@ -26,7 +26,7 @@ class ItkReader:
 
     name = "itk"
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         claimed: set[str] = set()

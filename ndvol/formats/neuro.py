@@ -19,7 +19,7 @@ from nibabel.parrec import PARRECHeader
 from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import Layout, check_sizes, lossless_float32, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.minc import is_minc, read_minc, read_minc_head
@@ -87,7 +87,7 @@ class NeuroReader:
 
     name = "neuro"
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         claimed: set[str] = set()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32
 from ndvol.formats.faults import reason
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
@@ -76,7 +76,7 @@ class NiftiReader:
 
     name = "nifti"
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         series: list[Series] = []
         verdicts: list[Verdict] = []
         claimed: set[str] = set()

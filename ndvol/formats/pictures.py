@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
-from ndvol.formats import Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.picture_files import Picture, read_picture, read_picture_header
 from ndvol.formats.tiff_files import Tiff, read_tiff, read_tiff_header
 from ndvol.formats.values import as_labels
@@ -61,7 +61,7 @@ class PictureReader:
 
     name = "pictures"
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         verdicts: list[Verdict] = []
         found: dict[str, list[File]] = defaultdict(list)
         claimed = [path for path in files if _is_picture(path)]

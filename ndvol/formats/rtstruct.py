@@ -12,7 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
-from ndvol.formats import LabelData, Scan, Series, VolumeData
+from ndvol.formats import DEFAULT_READING, LabelData, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.polygons import fill_polygons
 from ndvol.formats.structures import (
     Piece,
@@ -78,7 +78,7 @@ class RtstructReader:
 
     name = KIND.reader
 
-    def scan(self, root: Path, files: Sequence[str], *, jobs: int = 0) -> Scan:
+    def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         return scan_structures(KIND, root, files)
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ndvol.categories import CategoryTree
 from ndvol.errors import CategoryError, OptionError
+from ndvol.formats import DEFAULT_READING, ReadOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class ImportOptions:
     modality : of sources that do not state one; it also names the image volume (``image`` when empty).
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
+    reading : what readers do where the choice is the user's, see `ndvol.formats.ReadOptions`.
     phi : what may name a person. Headers pass by allow-list in every profile; burned-in text is flagged where it is
         likely and never removed.
 
@@ -56,6 +58,7 @@ class ImportOptions:
     modality: str = ""
     orientation: str = "canonical"
     objects: str = "component"
+    reading: ReadOptions = DEFAULT_READING
     phi: str = "research"
     phi_key: str | None = None
 
@@ -76,7 +79,8 @@ class ImportOptions:
     def fingerprint(self) -> dict[str, Any]:
         """The options that change the content of a case's file; paths do not."""
         named = ("label_name", "modality", "orientation", "objects")
-        return {**{n: getattr(self, n) for n in named}, "categories": [dict(c) for c in self.categories]}
+        categories = [dict(c) for c in self.categories]
+        return {**{n: getattr(self, n) for n in named}, "reading": asdict(self.reading), "categories": categories}
 
 
 def names_of_values(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:

@@ -104,14 +104,14 @@ def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> Impor
     tables = read_tables(root, files)
     used = {f"{folder}/dataset.json".lstrip("/") for folder in tables}
     with privacy.quiet():
-        series, verdicts, dicom = _scan(root, [file for file in files if file not in used])
+        series, verdicts, dicom = _scan(root, [file for file in files if file not in used], options)
     verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]
     places = place_series([s for s in series if s.axes], str(root), tables)
     structures = [(s, str(root)) for s in series if not s.axes]
     if options.labels:
         # Images and labels often have the same names; verdicts must tell them apart.
         with privacy.quiet():
-            found, more, also = _scan(label_root, label_files, prefix="(labels) ")
+            found, more, also = _scan(label_root, label_files, options, prefix="(labels) ")
         verdicts, dicom = verdicts + more, dicom | also
         name = Path(options.labels).resolve().name.split(".")[0]
         places = [replace(p, group="") for p in places if p.role == "image"]
@@ -175,14 +175,16 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
     return root, sorted(files)
 
 
-def _scan(root: Path, files: Sequence[str], prefix: str = "") -> tuple[list[Series], list[Verdict], set[str]]:
+def _scan(
+    root: Path, files: Sequence[str], options: ImportOptions, prefix: str = ""
+) -> tuple[list[Series], list[Verdict], set[str]]:
     """What the readers find, under sources that begin with `prefix`; last those sources that are DICOM."""
     series: list[Series] = []
     verdicts: list[Verdict] = []
     dicom: set[str] = set()
     left = list(files)
     for reader in readers().values():
-        scan = reader.scan(root, left)
+        scan = reader.scan(root, left, options.reading)
         series += (replace(s, source=prefix + s.source) for s in scan.series)
         verdicts += (replace(v, source=prefix + v.source) for v in scan.verdicts)
         dicom |= {prefix + s.source for s in scan.series if from_dicom(s)}

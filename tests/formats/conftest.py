@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from ndvol.formats import Reader, Scan, VolumeData
+from ndvol.formats import DEFAULT_READING, Reader, ReadOptions, Scan, VolumeData
 from ndvol.geometry import Grid
 
 SHAPE = (6, 5, 4)
@@ -35,9 +35,10 @@ def voxels() -> np.ndarray:
 
 
 @pytest.fixture
-def scan() -> Callable[[Reader, Path], Scan]:
-    def run(reader: Reader, root: Path) -> Scan:
-        return reader.scan(root, sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()))
+def scan() -> Callable[..., Scan]:
+    def run(reader: Reader, root: Path, options: ReadOptions = DEFAULT_READING) -> Scan:
+        files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+        return reader.scan(root, files, options)
 
     return run
 

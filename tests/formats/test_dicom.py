@@ -476,3 +476,13 @@ def test_no_name_leaves_the_source(tmp_path, ct, edit, scan):
     shown = repr(series) + repr(READER.read(tmp_path, series).attributes)
     uid = pydicom.dcmread(ct[0]).SeriesInstanceUID
     assert not any(word in shown for word in ("Secret", "MRN", uid, uid[-8:]))
+
+
+@pytest.mark.parametrize("how", ["rewritten", "gone"])
+def test_a_file_that_is_not_the_one_that_was_scanned(tmp_path, ct, scan, edit, how):
+    """The header of the scan places the plane: it must not be put on the pixels of another file."""
+    series = scan(READER, tmp_path).series[0]
+    edit(ct[2], RescaleIntercept=5) if how == "rewritten" else ct[2].unlink()
+    with pytest.raises(SourceError, match="since it was scanned") as caught:
+        READER.read(tmp_path, series)
+    assert caught.value.code == "changed"
