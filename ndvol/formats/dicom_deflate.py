@@ -49,34 +49,47 @@ def gzip_head(head: bytes) -> bytes:
     return bytes(out[:HEAD_BYTES])
 
 
-def open_dicom(file: Path, name: str) -> Path | io.BytesIO:
-    """What pydicom may read: `file` itself, or its content where gzip packed it or its transfer syntax is deflated.
+def open_dicom(file: Path, name: str) -> BinaryIO:
+    """The content of a file from its beginning, inflated where gzip packed it or its transfer syntax is deflated.
 
-    In a deflated file all that follows the meta information is one raw deflate stream (PS3.5 A.5).
+    In a deflated file all that follows the meta information is one raw deflate stream (PS3.5 A.5). The caller closes
+    it; what was inflated is an `io.BytesIO`.
 
     Raises
     ------
     SourceError : code ``deflated`` or ``gzip`` when the stream is damaged, cut or inflates to more than
         `MAX_INFLATED`, or to more than `FREE_INFLATED` and `MAX_RATIO` times the file.
     """
-    with file.open("rb") as stream:
+    stream = file.open("rb")
+    try:
         head = stream.read(HEAD_BYTES)
-        if (inner := gzip_head(head))[128:132] == b"DICM":
-            stream.seek(0)
-            if DeflatedExplicitVRLittleEndian.encode() in inner:
-                raise _refused(name, "a deflated DICOM file inside gzip", "gzip", 0)
-            return io.BytesIO(_inflated(stream, name, _limit(file), _GZIP_BITS))
+        stream.seek(0)
+        inflated = _unpacked(file, name, stream, head)
+    except BaseException:
+        stream.close()
+        raise
+    if inflated is None:
+        return stream
+    stream.close()
+    return inflated
+
+
+def _unpacked(file: Path, name: str, stream: BinaryIO, head: bytes) -> io.BytesIO | None:
+    """The inflated content of a file that begins with `head`; None for one that is not packed."""
+    if (inner := gzip_head(head))[128:132] == b"DICM":
+        if DeflatedExplicitVRLittleEndian.encode() in inner:
+            raise _refused(name, "a deflated DICOM file inside gzip", "gzip", 0)
+        return io.BytesIO(_inflated(stream, name, _limit(file), _GZIP_BITS))
     if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
-        return file
+        return None
     meta = read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return file
-    with file.open("rb") as stream:
-        # (0002,0000) UL 4, then its value: the length of the rest of the group.
-        stream.seek(_META_AT)
-        length = int.from_bytes(stream.read(12)[8:], "little")
-        stream.seek(_META_AT + 12 + length)
-        content = _inflated(stream, name, _limit(file), _RAW_BITS)
+        return None
+    # (0002,0000) UL 4, then its value: the length of the rest of the group.
+    stream.seek(_META_AT)
+    length = int.from_bytes(stream.read(12)[8:], "little")
+    stream.seek(_META_AT + 12 + length)
+    content = _inflated(stream, name, _limit(file), _RAW_BITS)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole = io.BytesIO()
     whole.write(head[:_META_AT])

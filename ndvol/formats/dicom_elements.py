@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
 
@@ -36,9 +39,30 @@ def plain(dataset: pydicom.Dataset, keyword: str) -> Any:
 def plain_element(dataset: pydicom.Dataset, tag: Any) -> Any:
     """As `plain`, for a tag that is there."""
     try:
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.value is not None:
+            vr = raw.VR or _dictionary_vr(tag)
+            if vr in _TEXT_OF:
+                return _parts(raw.value, _TEXT_OF[vr])
+            if vr == "US" and len(raw.value) == 2:
+                return int.from_bytes(raw.value, "little" if raw.is_little_endian else "big")
+    except (ValueError, KeyError):
+        pass  # not plain ASCII, or not what its VR promises: pydicom knows how to take it
+    try:
         return _plain(dataset[tag].value)
     except Exception as error:
         return error
+
+
+def _parts(value: bytes, convert: Any) -> Any:
+    parts = [text.strip(" \0") for text in value.decode("ascii").split("\\")]
+    found = tuple(convert(text) if text else None for text in parts)
+    return found if len(found) > 1 else found[0]
+
+
+_TEXT_OF: dict[str, Any] = {"DS": float, "IS": int, **dict.fromkeys(("CS", "DA", "LO", "SH", "TM", "UI"), str)}
+"""Plain ASCII elements by VR (PS3.5 6.2), without pydicom's objects: a header has dozens, an import millions."""
+_dictionary_vr = cache(dictionary_VR)
 
 
 def _plain(value: Any) -> Any:

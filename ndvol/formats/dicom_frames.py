@@ -56,8 +56,8 @@ def frames(root: Path, header: Header) -> tuple[Header, ...]:
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
-            source = open_dicom(root / header.path, header.path)
-            dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_GROUPS), force=True)
+            with open_dicom(root / header.path, header.path) as source:
+                dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(_GROUPS), force=True)
             shared: dict[str, Any] = {}
             for item in dataset.get(_GROUPS[0]) or []:
                 shared |= dict(_values(item))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
 from pydicom.tag import Tag
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_deflate import dicom_head, open_dicom
@@ -51,6 +52,9 @@ _BY_TAG = {Tag(keyword): keyword for keyword in (*_KEYWORDS, *SOFT_KEYS, *PHYSIC
 _SEQUENCES = ("ModalityLUTSequence", "RealWorldValueMappingSequence")
 _TAGS: list[Any] = [*_BY_TAG, *map(Tag, (*_SEQUENCES, UIH_FRAMES, *DIFFUSION_TAGS))]
 
+_PIXEL_DATA, _UNDEFINED = b"\xe0\x7f\x10\x00", 0xFFFFFFFF
+"""The tag (7FE0,0010) as little endian files have it, and the length of what ends by a delimiter (PS3.5 7.1.1)."""
+
 MAX_PLANE_PIXELS = 2**28
 """A plane with more pixels is a damaged or hostile header: detectors have up to 2**26."""
 
@@ -66,6 +70,7 @@ class Header:
     values : by keyword; numbers, strings and tuples. None where empty, an exception where unreadable; SOPClassUID
         is always there, other keywords where the file has them.
     stamp : size and mtime_ns of the file when it was read; the header holds for no other.
+    native : first byte and length of the PixelData in the file, where it is uncompressed and little endian.
     frame : which frame of the file, from 0.
     tile : row and column of the first pixel of a mosaic's tile; None when the plane is the whole frame.
     frame_size : rows and columns of the frame that holds the tile.
@@ -75,6 +80,7 @@ class Header:
     syntax: str
     values: Mapping[str, Any]
     stamp: tuple[int, int] = (0, 0)
+    native: tuple[int, int] | None = None
     frame: int = 0
     tile: tuple[int, int] | None = None
     frame_size: tuple[int, int] | None = None
@@ -204,7 +210,7 @@ def read_header(root: Path, path: str) -> Header | None:
     SourceError : the file is DICOM but its header cannot be read.
     """
     try:
-        head = dicom_head(root / path)
+        source = open_dicom(root / path, path)
     except OSError as error:
         raise SourceError(
             f"{path} cannot be opened",
@@ -212,22 +218,23 @@ def read_header(root: Path, path: str) -> Header | None:
             hint="see that the file is there and may be read",
             code="unreadable",
         ) from error
-    marked = head[128:132] == b"DICM"
-    if not marked and not _may_begin(head):
-        return None
-    try:
-        header = _parse(root / path, path, force=not marked)
-    except SourceError:
-        raise
-    except Exception as error:  # pydicom raises whatever the bytes provoke
-        if not marked:
+    with source:
+        head = source.read(132)
+        source.seek(0)
+        marked = head[128:132] == b"DICM"
+        if not marked and not _may_begin(head):
             return None
-        raise SourceError(
-            f"the header of {path} cannot be read",
-            got=reason(error, root),
-            hint="copy the file again, or leave it out",
-            code="unreadable",
-        ) from error
+        try:
+            header = _parse(source, path, file_stamp(root / path), force=not marked)
+        except Exception as error:  # pydicom raises whatever the bytes provoke
+            if not marked:
+                return None
+            raise SourceError(
+                f"the header of {path} cannot be read",
+                got=reason(error, root),
+                hint="copy the file again, or leave it out",
+                code="unreadable",
+            ) from error
     if header.values["SOPClassUID"] is not None:
         return header
     if not marked:
@@ -267,11 +274,9 @@ def known_uid(text: str) -> UID:
     return UID(text, validation_mode=pydicom.config.IGNORE)
 
 
-def _parse(file: Path, path: str, *, force: bool) -> Header:
+def _parse(source: BinaryIO, path: str, stamp: tuple[int, int], *, force: bool) -> Header:
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        stamp = file_stamp(file)
-        source = open_dicom(file, path)
         dataset = pydicom.dcmread(source, stop_before_pixels=True, specific_tags=_TAGS, force=force)
         values: dict[str, Any] = {}
         # Over what is there, and by tag: most keywords are absent, and looking each up took as long as parsing.
@@ -286,7 +291,19 @@ def _parse(file: Path, path: str, *, force: bool) -> Header:
         if values.get("SOPClassUID") is None:
             values["SOPClassUID"] = str(meta.get("MediaStorageSOPClassUID", "")) or None
         syntax = str(meta.get("TransferSyntaxUID", "")) or _guessed_syntax(dataset)
-    return Header(path, syntax, values, stamp)
+    return Header(path, syntax, values, stamp, _native_pixels(source, dataset, syntax))
+
+
+def _native_pixels(source: BinaryIO, dataset: pydicom.Dataset, syntax: str) -> tuple[int, int] | None:
+    """Where the uncompressed PixelData lies that `source` has come to; None where there is none in the file itself."""
+    if syntax not in (ImplicitVRLittleEndian, ExplicitVRLittleEndian) or isinstance(source, io.BytesIO):
+        return None
+    implicit, little = dataset.original_encoding
+    at, size = source.tell(), 8 if implicit else 12
+    element = source.read(size)
+    length = int.from_bytes(element[-4:], "little")
+    whole = little and len(element) == size and element[:4] == _PIXEL_DATA and length < _UNDEFINED
+    return (at + size, length) if whole else None
 
 
 def _guessed_syntax(dataset: pydicom.Dataset) -> str:

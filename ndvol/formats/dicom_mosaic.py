@@ -80,8 +80,8 @@ def grid_tiles(root: Path, header: Header) -> tuple[Header, ...]:
 def _read(root: Path, header: Header, tags: Sequence[Any]) -> pydicom.Dataset:
     with warnings.catch_warnings(), pydicom.config.disable_value_validation():
         warnings.simplefilter("ignore")
-        source = open_dicom(root / header.path, header.path)
-        return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(tags), force=True)
+        with open_dicom(root / header.path, header.path) as source:
+            return pydicom.dcmread(source, stop_before_pixels=True, specific_tags=list(tags), force=True)
 
 
 def _siemens(root: Path, header: Header) -> tuple[dict[str, tuple[str, ...]], float | None]:

@@ -191,8 +191,8 @@ def open_structures(kind: StructureKind, root: Path, series: Series) -> pydicom.
 
 def _dataset(root: Path, path: str, keywords: Sequence[str] | None, syntax: str) -> pydicom.Dataset:
     tags = None if keywords is None else ["SpecificCharacterSet", *keywords]
-    content = open_dicom(root / path, path)
-    dataset = pydicom.dcmread(content, force=True, stop_before_pixels=keywords is not None, specific_tags=tags)
+    with open_dicom(root / path, path) as source:
+        dataset = pydicom.dcmread(source, force=True, stop_before_pixels=keywords is not None, specific_tags=tags)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = known_uid(syntax)
     return dataset

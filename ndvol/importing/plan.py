@@ -168,10 +168,12 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
             folders.clear()
             continue
         folders[:] = sorted(n for n in folders if not n.startswith("."))
-        for name in names:
-            file = Path(folder, name)
-            if not name.startswith(".") and file.resolve().is_relative_to(real) and file.is_file():
-                files.append(file.relative_to(root).as_posix())
+        below = Path(folder).relative_to(root).as_posix()
+        for entry in os.scandir(folder):
+            # Folders that are links are not descended: only a link to a file can lead out.
+            leads_out = entry.is_symlink() and not Path(entry).resolve().is_relative_to(real)
+            if entry.is_file() and not leads_out and not entry.name.startswith("."):
+                files.append(entry.name if below == "." else f"{below}/{entry.name}")
     return root, sorted(files)
 
 

@@ -205,7 +205,7 @@ class CaseWriter:
         for number in range(prod(chunk_counts(array.shape, chunk))):
             window = chunk_window(number, array.shape, chunk)
             block = array[window.slices]
-            if fill is not None and (block == fill).all():
+            if fill is not None and block.flat[0] == fill and _is_constant(block):
                 continue
             if window.shape != chunk:
                 # HDF5 stores the chunks at the border at full size.
@@ -268,8 +268,13 @@ def _common_constant(array: NDArray[Any], chunk: tuple[int, ...]) -> float | Non
     found: Counter[float] = Counter()
     for number in range(prod(chunk_counts(array.shape, chunk))):
         block = array[chunk_window(number, array.shape, chunk).slices]
-        first = block[(0,) * block.ndim]
-        if np.isfinite(first) and (block == first).all():
-            found[first.item()] += 1
+        if _is_constant(block):
+            found[block.flat[0].item()] += 1
     # Equal counts must not be told apart by the order of a dictionary.
     return min(found, key=lambda value: (-found[value], value)) if found else None
+
+
+def _is_constant(block: NDArray[Any]) -> bool:
+    """Whether all voxels are one finite value; the last ones tell most blocks of a scan before all are compared."""
+    first = block.flat[0]
+    return bool(np.isfinite(first) and block.flat[-1] == first and (block == first).all())

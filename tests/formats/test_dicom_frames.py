@@ -186,7 +186,8 @@ def test_truncated_frames_are_refused(tmp_path, enhanced, scan):
     assert caught.value.code == "truncated"
 
 
-def test_the_file_is_opened_once_and_frames_are_decoded_one_by_one(tmp_path, dynamic, read_one, monkeypatch):
+def test_the_file_is_opened_once_and_frames_are_decoded_one_by_one(tmp_path, dynamic, read_one, change, monkeypatch):
+    change(lambda d: d.compress(RLELossless, generate_instance_uid=False))
     opened, decoded = [], []
     dcmread, pixel_array = pydicom.dcmread, dicom_pixels.pixel_array
 
