@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.catalog import BOXES, CaseRecord, Catalog, find_catalog, load_coco, records_from_coco
+from ndvol.catalog import (
+    BOXES,
+    CaseRecord,
+    Catalog,
+    RecordTable,
+    cached_columns,
+    columns_from_coco,
+    find_catalog,
+    load_coco,
+)
 from ndvol.errors import CatalogError, SourceError
 from ndvol.formats import Series, reader
 from ndvol.geometry import Grid, Window
@@ -32,13 +41,14 @@ def open_catalog(source: Any) -> Catalog:
     CategoryError : when its categories do not form a tree.
     """
     if hasattr(source, "dataset") and hasattr(source, "bundle_dpath"):
-        data, path = source.dataset, Path(source.bundle_dpath) / Path(source.fpath).name
+        path = Path(source.bundle_dpath) / Path(source.fpath).name
+        columns = columns_from_coco(source.dataset)
     else:
         path = find_catalog(source)
-        data = load_coco(path)
+        columns = cached_columns(path, lambda: columns_from_coco(load_coco(path)))
     folder = path.parent.absolute()
-    records, tree = records_from_coco(data, folder)
-    return Catalog(records, tree, open_case, path=str(path), verdicts=partial(read_verdicts, folder))
+    records = RecordTable(columns, folder)
+    return Catalog(records, records.categories, open_case, path=str(path), verdicts=partial(read_verdicts, folder))
 
 
 def open_case(record: CaseRecord) -> Case:

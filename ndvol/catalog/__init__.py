@@ -1,7 +1,9 @@
 """The table of cases: kwcoco in and out."""
 
+from ndvol.catalog.cache import cached_columns
 from ndvol.catalog.catalog import CaseRecord, Catalog, Objects
-from ndvol.catalog.coco import BOXES, CATALOG_NAME, coco_from_records, find_catalog, load_coco, records_from_coco
+from ndvol.catalog.coco import CATALOG_NAME, coco_from_records, find_catalog, load_coco
+from ndvol.catalog.records import BOXES, RecordTable, columns_from_coco
 
 __all__ = [
     "BOXES",
@@ -9,8 +11,10 @@ __all__ = [
     "CaseRecord",
     "Catalog",
     "Objects",
+    "RecordTable",
+    "cached_columns",
     "coco_from_records",
+    "columns_from_coco",
     "find_catalog",
     "load_coco",
-    "records_from_coco",
 ]

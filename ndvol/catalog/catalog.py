@@ -72,7 +72,7 @@ class Catalog(Mapping[str, Case]):
 
     Parameters
     ----------
-    records : one per case; their names are unique.
+    records : one per case; a mapping by case name, or a sequence whose names are unique.
     categories : the tree that `Objects.category` counts in.
     open_case : opens the case of a record; picklable when the catalogue is to be.
     path : where the catalogue was read from, for messages.
@@ -81,15 +81,15 @@ class Catalog(Mapping[str, Case]):
 
     def __init__(
         self,
-        records: Sequence[CaseRecord],
+        records: Mapping[str, CaseRecord] | Sequence[CaseRecord],
         categories: CategoryTree,
         open_case: Callable[[CaseRecord], Case],
         *,
         path: str = "",
         verdicts: Sequence[Verdict] | Callable[[], Sequence[Verdict]] = (),
     ) -> None:
-        self.records = {record.name: record for record in records}
-        if len(self.records) != len(records):
+        self.records = records if isinstance(records, Mapping) else {record.name: record for record in records}
+        if not isinstance(records, Mapping) and len(self.records) != len(records):
             names = [r.name for r in records]
             raise CatalogError("case names are not unique", got=sorted({n for n in names if names.count(n) > 1}))
         self.categories = categories

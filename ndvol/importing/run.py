@@ -97,8 +97,7 @@ def _run(plan: ImportPlan, folder: Path, jobs: int, progress: bool) -> Catalog:
             f"nothing could be imported from {plan.root}", got=reasons or "no files", verdicts=journal.verdicts
         )
     catalog = open_catalog(folder)
-    records = list(catalog.records.values())
-    return Catalog(records, catalog.categories, open_record, path=catalog.path, verdicts=journal.verdicts)
+    return Catalog(catalog.records, catalog.categories, open_record, path=catalog.path, verdicts=journal.verdicts)
 
 
 def _refuse_key_inside(key: str | None, folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndvol.catalog import CaseRecord, Catalog, Objects, coco_from_records, records_from_coco
+from ndvol.catalog import CaseRecord, Catalog, Objects, RecordTable, coco_from_records, columns_from_coco
 from ndvol.categories import CategoryTree
 from ndvol.demo import write_toy_sources
 from ndvol.errors import CatalogError, CategoryError, SourceError, UnknownNameError
@@ -126,9 +126,9 @@ def test_records_go_to_kwcoco_and_back(bundle):
     catalog = open_catalog(bundle)
     data = coco_from_records(catalog.records.values(), catalog.categories, bundle.absolute())
     assert data == json.loads((bundle / "data.kwcoco.json").read_text())
-    records, tree = records_from_coco(data, bundle.absolute())
-    assert tree == catalog.categories
-    for ours, theirs in zip(records, catalog.records.values(), strict=True):
+    records = RecordTable(columns_from_coco(data), bundle.absolute())
+    assert records.categories == catalog.categories
+    for ours, theirs in zip(records.values(), catalog.records.values(), strict=True):
         assert (ours.name, ours.path, ours.shape, ours.spacing) == (
             theirs.name,
             theirs.path,
