@@ -119,6 +119,44 @@ class CategoryTree:
         """All categories below `name`, in pre-order."""
         return tuple(self.names[i] for i in self.subtree(name)[1:])
 
+    def subgraph(self, names: Iterable[str]) -> Self:
+        """The tree of `names` alone; each hangs below its nearest ancestor that is kept.
+
+        >>> rows = [{"name": "a"}, {"name": "b", "supercategory": "a"}, {"name": "c", "supercategory": "b"}]
+        >>> CategoryTree.from_coco(rows).subgraph(["c", "a"]).to_coco()[1]
+        {'id': 3, 'name': 'c', 'supercategory': 'a'}
+        """
+        kept = {self.index(name) for name in names}
+        ends = {i: sum(1 for k in kept if i <= k < self.ends[i]) for i in kept}
+        order = sorted(kept)
+        return type(self)(
+            tuple(self.names[i] for i in order),
+            tuple(number + ends[i] for number, i in enumerate(order)),
+            tuple(self.ids[i] for i in order),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """The same tree under other names, old to new; what is below a category stays below it.
+
+        Raises
+        ------
+        UnknownNameError : for an old name that the tree does not have.
+        CategoryError : when two categories would have one name, or one none.
+        """
+        for name in names:
+            self.index(name)
+        found = [names.get(name, name) for name in self.names]
+        if twice := sorted({n for n in found if found.count(n) > 1}):
+            raise CategoryError("two categories would have one name", got=twice, code="category-twice")
+        if not all(found):
+            raise CategoryError("a category needs a name", got=dict(names), code="category-name")
+        return type(self)(tuple(found), self.ends, self.ids)
+
+    def without(self, names: Iterable[str]) -> Self:
+        """The tree without `names` and all that is below them."""
+        gone = {i for name in names for i in self.subtree(name)}
+        return self.subgraph(name for i, name in enumerate(self.names) if i not in gone)
+
     @property
     def is_mutex(self) -> bool:
         """True when no category is a kind of another, so that all exclude each other."""

@@ -13,7 +13,7 @@ RANKS = {
     **dict.fromkeys(["errors", "tables", "version"], 0),
     "geometry": 1,
     **dict.fromkeys(["categories", "label_index", "verdict"], 2),
-    "volumes": 3,
+    **dict.fromkeys(["hierarchy", "volumes"], 3),
     "sampling": 4,
     **dict.fromkeys(["formats", "catalog", "store"], 5),
     "opening": 6,
