@@ -34,7 +34,7 @@ class Codec:
     """
 
     compressor: str
-    level: int
+    level: int = 5
 
     def property_list(self) -> h5py.h5p.PropDCID:
         """The creation properties of a data set stored with this codec; the chunk shape is still to be set."""

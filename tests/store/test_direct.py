@@ -28,7 +28,7 @@ def no_h5py(monkeypatch):
     monkeypatch.setattr(h5py.Dataset, "read_direct", refuse)
 
 
-@pytest.mark.parametrize("compressor", ["lz4", "zstd", "gzip"])
+@pytest.mark.parametrize("compressor", ["lz4", "lz4hc", "zstd", "gzip"])
 def test_our_files_are_read_without_hdf5(tmp_path, no_h5py, compressor):
     with CaseWriter(tmp_path / "a.h5", case="a", uuid="", codec=Codec(compressor)) as writer:
         writer.add_image("i", voxels(), Grid.regular("zyx", SHAPE))

@@ -66,7 +66,7 @@ def test_any_hdf5_data_set_reads_like_the_oracle_two_thousand_times(tmp_path_fac
     check_foreign(tmp_path_factory.mktemp("any"), case, fill_value)
 
 
-@given(volumes_and_windows(), st.sampled_from(["lz4", "zstd", "gzip"]))
+@given(volumes_and_windows(), st.sampled_from(["lz4", "lz4hc", "zstd", "gzip"]))
 @settings(deadline=None, max_examples=40)
 def test_written_volumes_read_like_the_oracle(tmp_path_factory, case, compressor):
     array, _, window = case
