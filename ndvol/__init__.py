@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ndvol.version import __version__
 
 if TYPE_CHECKING:
-    from ndvol import demo, errors, geometry, hierarchy, torch
+    from ndvol import demo, errors, geometry, hierarchy, torch, toy
     from ndvol.catalog import Catalog
     from ndvol.categories import CategoryTree
     from ndvol.errors import NdvolError
@@ -42,7 +42,7 @@ _HOMES = {
     "ndvol.volumes": ("Case", "LabelVolume", "Volume"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("demo", "errors", "geometry", "hierarchy", "torch")
+_SUBMODULES = ("demo", "errors", "geometry", "hierarchy", "torch", "toy")
 
 __all__ = [
     "Case",
@@ -76,6 +76,7 @@ __all__ = [
     "plan_import",
     "read_categories",
     "torch",
+    "toy",
 ]
 
 

@@ -18,7 +18,7 @@ RANKS = {
     **dict.fromkeys(["formats", "catalog", "store"], 5),
     "opening": 6,
     **dict.fromkeys(["importing", "sampler"], 7),
-    **dict.fromkeys(["demo", "facts", "sheet", "torch"], 8),
+    **dict.fromkeys(["demo", "facts", "sheet", "torch", "toy"], 8),
     "cli": 9,
     "__main__": 10,
 }
