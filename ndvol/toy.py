@@ -53,11 +53,7 @@ class ToyOptions:
     objects: tuple[int, int] = (3, 8)
 
     def __post_init__(self) -> None:
-        if (
-            not self.axes
-            or [a for a in "tczyx" if a in self.axes] != list(self.axes)
-            or not set(self.axes) & set("zyx")
-        ):
+        if not set(self.axes) & set("zyx") or "".join(a for a in "tczyx" if a in self.axes) != self.axes:
             raise OptionError(
                 "no axes of a toy", got=self.axes, expected="some of tczyx in that order, one of them zyx"
             )
