@@ -16,7 +16,7 @@ from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
-    from ndvol.geometry.planes import OnGap
+    from ndvol.geometry.gaps import OnGap
     from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
 
@@ -65,11 +65,12 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
 @click.option(
     "--on-gap",
-    type=click.Choice(["refuse", "mask"]),
+    type=click.Choice(["refuse", "mask", "resample"]),
     default="refuse",
     show_default=True,
-    help="Series that lack planes.",
+    help="Series that lack planes (mask, resample) or are unevenly spaced (resample: interpolate).",
 )
+@click.option("--deskew", is_flag=True, help="Shift the planes of a tilted gantry onto an orthogonal grid.")
 @click.option(
     "--phi",
     type=click.Choice(["strict", "research", "keep"]),
@@ -89,6 +90,7 @@ def import_command(
     dry_run: bool,
     as_json: bool,
     on_gap: OnGap,
+    deskew: bool,
     **options: Any,
 ) -> None:
     """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
@@ -96,7 +98,7 @@ def import_command(
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
     named = read_categories(categories) if categories else ()
-    plan = plan_import(source, ImportOptions(categories=named, reading=ReadOptions(on_gap=on_gap), **options))
+    plan = plan_import(source, ImportOptions(categories=named, reading=ReadOptions(on_gap, deskew), **options))
     if dry_run:
         _show_plan(plan, as_json)
         return
@@ -115,7 +117,7 @@ def import_command(
 @click.option("--seed", default=0, show_default=True)
 def demo(folder: Path, seed: int) -> None:
     """Make toy DICOM, NIfTI and picture data in FOLDER, import it, verify it and draw from it."""
-    from ndvol.demo import write_toy_sources
+    from ndvol.demo import NEXT_STEPS, write_toy_sources
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
     raw, bundle = folder / "raw", folder / "bundle"
@@ -131,20 +133,7 @@ def demo(folder: Path, seed: int) -> None:
         sys.exit(EXIT_DAMAGE)
     click.echo("4. Draw 64 positive and 64 negative windows")
     _sample_sheet(_open(bundle), (16, 48, 48), (64, 64), folder / "sheet.png", category=("finding",), seed=seed)
-    click.echo(_NEXT.format(raw=raw, bundle=bundle, sheet=folder / "sheet.png"))
-
-
-_NEXT = """
-Look at {sheet}. Then:
-  ndvol ls {bundle}
-  ndvol info {bundle} toy-0
-  ndvol sample {bundle} --category lesion --window 16,32,32 -o lesions.png
-  ndvol import YOUR_DICOM_OR_NIFTI_FOLDER my-bundle --dry-run
-or in Python:
-  import ndvol
-  catalog = ndvol.open("{bundle}")
-  sampler = ndvol.VolumeSampler(catalog, window=(16, 48, 48), strategy=ndvol.Positive("lesion"), seed=0)
-  sampler[0].images["CT"].shape"""
+    click.echo(NEXT_STEPS.format(raw=raw, bundle=bundle, sheet=folder / "sheet.png"))
 
 
 @main.command("ls")

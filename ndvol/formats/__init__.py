@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import OptionError, UnknownNameError
 from ndvol.geometry import Grid
-from ndvol.geometry.planes import OnGap
+from ndvol.geometry.gaps import OnGap
 from ndvol.verdict import Verdict
 
 
@@ -28,12 +28,30 @@ class ReadOptions:
 
     Attributes
     ----------
-    on_gap : ``refuse`` a DICOM series that lacks planes, or ``mask`` them: their places hold one value, the padding
-        or the lowest of the volume (0 in labels), and the attributes ``missing_planes`` (indices along z, as JSON)
-        and ``missing_planes_fill`` say so.
+    on_gap : what becomes of a DICOM series whose planes have gaps. Attributes say it: lists of indices (JSON) along
+        the axis that ``planes_axis`` names, both of the volume as it is stored, whatever its orientation.
+
+        ``refuse`` it.
+
+        ``mask`` the planes that are missing: their places hold one value, the padding or the lowest of the volume
+        (0 in labels). ``missing_planes`` lists them, ``missing_planes_fill`` is the value. Unevenly spaced planes
+        are refused.
+
+        ``resample``: planes that are missing, and all planes of a series with uneven spacing, are interpolated
+        linearly between the source's planes, from their true positions (see `ndvol.geometry.gaps.place_planes` for
+        the even spacing). ``interpolated_planes`` lists those that are no plane of the source, ``source_planes``
+        the indices, also fractions, at which the source's planes lie. Values become float32 (float64 where that does
+        not hold the source's type), in all planes; where padding has a part in a voxel it is padding. Labels keep
+        their type and take the nearest plane.
+    deskew : shift the planes of a sheared volume (tilted gantry) until its grid is orthogonal, linearly within each
+        plane; of every format, in the source's order of axes, before the volume is turned. The grid grows so that it
+        holds all voxels; the rest holds the padding, or the lowest value (0 in labels), which ``deskewed_fill``
+        says, beside ``deskewed_degrees``. Values become floats as for ``resample``, unless every plane moves
+        by whole pixels; labels move by the nearest number of whole pixels.
     """
 
     on_gap: OnGap = "refuse"
+    deskew: bool = False
 
     def __post_init__(self) -> None:
         if self.on_gap not in get_args(OnGap):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,11 @@ from ndvol.formats.dicom_files import examine
 from ndvol.formats.dicom_headers import Header, uid_hash
 from ndvol.formats.dicom_pixels import stored_planes
 from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of
-from ndvol.formats.dicom_values import attributes, padding, value_unit
-from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type
+from ndvol.formats.dicom_values import attributes, value_unit
+from ndvol.formats.regridded import fill_value, padding_range, plane_facts
+from ndvol.formats.values import Number, StoredRange, as_labels, rescale, settled_type
 from ndvol.geometry import Grid
+from ndvol.geometry.resampling import blended_type, resample_planes
 from ndvol.verdict import Verdict
 
 
@@ -61,16 +62,21 @@ class DicomReader:
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         stack: Stack = series.recipe
-        array = _voxels(root, stack)
-        filled = _masked(array, stack, as_label=as_label)
+        array = _voxels(root, stack.as_read)
+        facts = {**attributes(stack.headers), **stack.attributes}
+        facts |= _masked(array, stack.as_read, facts, as_label=as_label)
         if as_label:
             array = as_labels(array, series.source)
+        if stack.indices:
+            axis, empty = stack.axes.index("z"), padding_range(facts)
+            array = resample_planes(array, axis, stack.indices, nearest=as_label, padding=empty)
+            facts |= plane_facts(interpolated_planes=stack.missing, source_planes=stack.indices)
         return VolumeData(
             array,
             Grid(stack.axes, stack.shape, stack.affine),
             modality=stack.headers[0].modality,
             value_unit=value_unit(stack.headers),
-            attributes={**attributes(stack.headers), **stack.attributes, **filled},
+            attributes=facts,
             warnings=stack.warnings,
         )
 
@@ -115,7 +121,7 @@ def _series(piece: Piece, stack: Stack, digest: str, source: str, warnings: Iter
         modality=first.modality,
         axes=stack.axes,
         shape=stack.shape,
-        dtype=str(stack.dtype),
+        dtype=str(blended_type(stack.dtype) if stack.indices else stack.dtype),
         spacing=Grid(stack.axes, stack.shape, stack.affine).spacing,
         uid=uid_hash(first.text("SeriesInstanceUID")),
         frame=uid_hash(first.text("FrameOfReferenceUID")),
@@ -151,17 +157,15 @@ def _slots(volume: np.ndarray, stack: Stack) -> np.ndarray:
     return slots if stack.times else slots[None]
 
 
-def _masked(volume: np.ndarray, stack: Stack, *, as_label: bool) -> dict[str, float | int | str]:
+def _masked(
+    volume: np.ndarray, stack: Stack, facts: Mapping[str, Number | str], *, as_label: bool
+) -> dict[str, Number | str]:
     """Fill the places of missing planes, in place; what says so, as attributes."""
     if not stack.missing:
         return {}
     slots = _slots(volume, stack)
     present = np.delete(np.arange(slots.shape[1]), stack.missing)
-    fill = min(plane[k].min() for plane in slots for k in present).item()
-    stated = padding(stack.headers)[0].get("PixelPaddingValueOutput")
-    if as_label:
-        fill = 0
-    elif isinstance(stated, int | float) and np.can_cast(np.min_scalar_type(stated), volume.dtype):
-        fill = stated
+    lowest = min(plane[k].min() for plane in slots for k in present).item()
+    fill = 0 if as_label else fill_value(lowest, volume.dtype, facts)
     slots[:, list(stack.missing)] = fill
-    return {"missing_planes": json.dumps(stack.missing), "missing_planes_fill": fill}
+    return {**plane_facts(missing_planes=stack.missing), "missing_planes_fill": fill}

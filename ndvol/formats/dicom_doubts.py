@@ -9,12 +9,15 @@ from itertools import pairwise
 from ndvol.formats.dicom_headers import Header, known_uid
 from ndvol.formats.dicom_soft import KINDS, soft_text, soft_value
 from ndvol.formats.dicom_values import padding
-from ndvol.geometry.planes import GAP_SHARE, PlaneStack
+from ndvol.geometry.gaps import GAP_SHARE
+from ndvol.geometry.planes import PlaneStack
 
 _VISIBLE_NAMES = ("US", "SC", "ES", "XA")
 """Modalities whose pixels often show the patient's name."""
 _SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; the multi-frame ones follow below it."""
+_PLANES = 20
+"""Planes that a message lists."""
 _SHOWN = 4
 """Values of one attribute that a message lists."""
 
@@ -35,12 +38,9 @@ def doubts(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
         warnings.append("two slices: nothing proves that none is missing between them")
     warnings += _every_other(headers[: len(stack.order)], stack)
     if stack.tilt_deg > 0.5:
-        warnings.append(f"the slices are sheared by {stack.tilt_deg:.1f} degrees (gantry tilt); the affine keeps it")
-    if stack.missing:
-        listed = ", ".join(str(k) for k in stack.missing[:20]) + (" …" if len(stack.missing) > 20 else "")
-        warnings.append(
-            f"{len(stack.missing)} of {stack.count} planes are missing (index {listed}); their place is masked"
-        )
+        text = f"the slices are sheared by {stack.tilt_deg:.1f} degrees (gantry tilt)"
+        warnings.append(f"{text}; the affine keeps it unless they are deskewed")
+    warnings += _gaps(stack)
     if headers[0].text("PhotometricInterpretation") == "MONOCHROME1":
         warnings.append("MONOCHROME1: the stored values are kept, so high values are dark")
     if len({h.rescale for h in headers}) > 1:
@@ -48,11 +48,31 @@ def doubts(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
     return [*warnings, *padding(headers)[1], *_real_world(headers), *_burned_in(headers)]
 
 
+def _gaps(stack: PlaneStack) -> list[str]:
+    """Which planes are masked or interpolated, in the source's order; a volume may be turned later."""
+    listed = ", ".join(str(k) for k in stack.missing[:_PLANES]) + (" …" if len(stack.missing) > _PLANES else "")
+    if stack.resampled:
+        gaps = [(b - a) * _step(stack) for a, b in pairwise(stack.indices)]
+        text = f"the slices lie {min(gaps):.3f} to {max(gaps):.3f} mm apart: resampled to {_step(stack):.3f} mm"
+        return [
+            f"{text}, {len(stack.missing)} of {stack.count} planes are interpolated ({listed} in the source's order)"
+        ]
+    if stack.missing:
+        text = f"{len(stack.missing)} of {stack.count} planes are missing ({listed} in the source's order)"
+        return [f"{text}; their place is masked"]
+    return []
+
+
+def _step(stack: PlaneStack) -> float:
+    """Distance of neighbouring planes of the volume along their normal."""
+    return math.hypot(*stack.affine[:3, 0]) * math.cos(math.radians(stack.tilt_deg))
+
+
 def _every_other(headers: Sequence[Header], stack: PlaneStack) -> list[str]:
     """Doubt about slices that lie a multiple of the stated distance apart: thinned out evenly, no gap shows it."""
     if len(headers) < 2:
         return []
-    step = math.hypot(*stack.affine[:3, 0]) * math.cos(math.radians(stack.tilt_deg))
+    step = _step(stack)
     stated, thickness = _shared(headers, "SpacingBetweenSlices"), _shared(headers, "SliceThickness")
     keyword, distance = ("SpacingBetweenSlices", stated) if stated else ("SliceThickness", thickness)
     if not distance:

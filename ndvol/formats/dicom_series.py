@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
@@ -20,11 +20,11 @@ from ndvol.formats.dicom_times import Times, kinds_of, sort_times
 from ndvol.formats.dicom_values import value_unit
 from ndvol.formats.values import volume_type
 from ndvol.geometry import Grid
+from ndvol.geometry.gaps import OnGap
 from ndvol.geometry.planes import (
     ORIENTATION_TOLERANCE,
     RESIDUAL_MM,
     RESIDUAL_SHARE,
-    OnGap,
     PlaneStack,
     group_places,
     stack_planes,
@@ -43,7 +43,8 @@ class Stack:
     headers : one per plane, time by time, in the order of the planes.
     times : length of the t axis; 0 for a volume without one.
     attributes : what the t axis means.
-    missing : indices along z that no plane fills.
+    missing : indices along z that no plane fills; they are masked, or interpolated where there are `indices`.
+    indices : where along z the planes of one time lie, when the volume is to be resampled; else empty.
     """
 
     headers: tuple[Header, ...]
@@ -53,6 +54,12 @@ class Stack:
     times: int = 0
     attributes: Mapping[str, float | int | str] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
+    indices: tuple[float, ...] = ()
+
+    @property
+    def as_read(self) -> Stack:
+        """The planes that are there one after the other, where the volume is to be resampled."""
+        return replace(self, missing=(), indices=()) if self.indices else self
 
     @property
     def axes(self) -> str:
@@ -62,6 +69,8 @@ class Stack:
     def shape(self) -> tuple[int, ...]:
         first = self.headers[0]
         planes = len(self.headers) // (self.times or 1) + len(self.missing)
+        if self.indices:
+            planes = int(self.indices[-1]) + 1
         shape = (planes, first.integer("Rows"), first.integer("Columns"))
         channels = () if first.channels == 1 else (first.channels,)
         return ((self.times,) if self.times else ()) + channels + shape
@@ -241,6 +250,7 @@ def _stack(headers: Sequence[Header], warnings: Sequence[str], times: Times | No
         0 if times is None else len(times.planes),
         {} if times is None else times.attributes,
         stack.missing,
+        stack.indices if stack.resampled else (),
     )
 
 
@@ -270,7 +280,7 @@ def _check_planes(stack: PlaneStack, headers: Sequence[Header], spacing: Sequenc
         )
         if off > allowed or turned > 2 * ORIENTATION_TOLERANCE:
             raise GeometryError(
-                f"{header.path} does not lie in the volume's plane {k}",
+                f"{header.path} does not lie in the volume's plane {k:g}",
                 got=f"{off:.3f} mm off, direction cosines {turned:.1e} off",
                 expected=f"at most {allowed:.3f} mm and {2 * ORIENTATION_TOLERANCE:.0e}",
                 code="plane-invariant",

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ndvol.errors import GeometryError
+from ndvol.geometry.gaps import DUPLICATE_SHARE, OnGap, place_planes
 
 ORIENTATION_TOLERANCE = 1e-3
 """Direction cosines that differ by less are one orientation; scanners write 5 to 7 digits."""
 RESIDUAL_MM, RESIDUAL_SHARE = 0.05, 0.02
 """A plane may lie this far (mm, or share of the spacing) off the straight line: real PET jitters by 0.04 mm."""
-GAP_SHARE = 0.10
-"""A gap between neighbours may differ from the usual one by this share."""
-DUPLICATE_SHARE = 0.01
-"""Planes closer than this share of the usual gap lie at the same position."""
 SAME_PLACE_MM = 1e-4
 """Planes closer than this lie at the same position: what decimal strings and float32 leave of equal numbers."""
-MOST_RUNS = 5
-"""More runs of equal gaps than this are summed up in a message."""
-
-OnGap = Literal["refuse", "mask"]
-"""What to do where planes are missing: refuse, or leave their places empty and say which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +29,26 @@ class PlaneStack:
     affine : (4, 4) float64, storage-order index (z, y, x) to LPS mm.
     residual_mm : largest distance of a plane's stated position from ``affine @ (k, 0, 0, 1)``.
     tilt_deg : angle between the stacking direction and the normal of the planes (gantry tilt, kept as shear).
-    missing : ascending indices of the volume that no plane fills; empty unless gaps are masked. Where it is not,
-        ``order`` skips them.
+    indices : where along z of the volume each plane of `order` lies, ascending; see `ndvol.geometry.gaps.place_planes`.
+    resampled : whether planes of the volume are to be interpolated between those of `order`.
     """
 
     order: tuple[int, ...]
     affine: NDArray[np.float64]
     residual_mm: float
     tilt_deg: float
-    missing: tuple[int, ...] = ()
+    indices: tuple[float, ...]
+    resampled: bool = False
 
     @property
     def count(self) -> int:
         """Planes of the volume, with those that are missing."""
-        return len(self.order) + len(self.missing)
+        return int(self.indices[-1]) + 1
 
     @property
-    def indices(self) -> tuple[int, ...]:
-        """Where in the volume each plane of `order` goes."""
-        absent = set(self.missing)
-        return tuple(k for k in range(self.count) if k not in absent)
+    def missing(self) -> tuple[int, ...]:
+        """Ascending indices of the volume at which no plane lies; they are to be masked or interpolated."""
+        return tuple(sorted(set(range(self.count)) - set(self.indices)))
 
 
 def stack_planes(
@@ -79,8 +69,9 @@ def stack_planes(
     pixel_spacing : PixelSpacing (PS3.3 10.7.1.3): distance between rows, then between columns, mm.
     thickness : extent of a single plane along its normal; used only when n = 1, never between planes.
     names : what messages call the planes; ``plane 1`` … in the order of `positions` when None.
-    on_gap : ``mask`` leaves room for missing planes (`PlaneStack.missing`) where ``refuse`` raises. Gaps that are no
+    on_gap : ``mask`` leaves room for missing planes (`PlaneStack.missing`) where ``refuse`` raises; gaps that are no
         whole multiple of the usual one, and more missing planes than there are, are refused all the same.
+        ``resample`` gives unevenly spaced planes a place in an even volume, too (`PlaneStack.indices`).
 
     Raises
     ------
@@ -91,7 +82,7 @@ def stack_planes(
     (1, 2, 0)
     >>> found = stack_planes(np.outer([0, 1, 2, 4, 5], [0, 0, 3]), [1, 0, 0, 0, 1, 0], [1, 1], on_gap="mask")
     >>> found.missing, found.indices
-    ((3,), (0, 1, 2, 4, 5))
+    ((3,), (0.0, 1.0, 2.0, 4.0, 5.0))
     """
     points = _points(positions)
     row, column, normal = _directions(orientation)
@@ -102,20 +93,19 @@ def stack_planes(
         )
     order = np.argsort(points @ normal, kind="stable")
     points = points[order]
-    indices = np.arange(len(points))
     called = [names[i] if names else f"plane {i + 1}" for i in order]
     if len(points) == 1:
+        indices = np.zeros(1)
         origin, step, residual = points[0], _single_step(normal, thickness), 0.0
     else:
-        lost = _check_gaps(np.diff(points @ normal), order, called, on_gap)
-        indices = indices + np.concatenate([[0], np.cumsum(lost)])
+        indices = place_planes(points @ normal, order, called, on_gap)
         origin, step, residual = _fit_line(points, indices, called)
     cosine = abs(float(step @ normal)) / float(np.linalg.norm(step))
     affine = np.eye(4)
     affine[:3] = np.column_stack([step, column * steps[0], row * steps[1], origin])
     tilt = float(np.degrees(np.arccos(min(1.0, cosine))))
-    missing = sorted(set(range(int(indices[-1]) + 1)) - set(indices.tolist()))
-    return PlaneStack(tuple(int(i) for i in order), affine, residual, tilt, tuple(missing))
+    resampled = on_gap == "resample" and indices.tolist() != list(range(len(indices)))
+    return PlaneStack(tuple(order.tolist()), affine, residual, tilt, tuple(indices.tolist()), resampled)
 
 
 def group_places(positions: ArrayLike, orientation: Sequence[float]) -> NDArray[np.intp]:
@@ -189,82 +179,8 @@ def _single_step(normal: NDArray[np.float64], thickness: float | None) -> NDArra
     return normal * thickness
 
 
-def _check_gaps(
-    gaps: NDArray[np.float64], order: NDArray[np.intp], called: Sequence[str], on_gap: OnGap
-) -> NDArray[np.intp]:
-    """How many planes are missing in each gap; raises unless the gaps are one distance to within `GAP_SHARE`."""
-    usual = float(np.median(gaps))
-    doubled = np.flatnonzero(gaps <= max(DUPLICATE_SHARE * usual, 1e-6)).tolist()
-    if doubled:
-        raise GeometryError(
-            f"{len(doubled)} {'pair of slices lies' if len(doubled) == 1 else 'pairs of slices lie'} at the same "
-            "position",
-            got=f"first pair: {called[doubled[0]]} and {called[doubled[0] + 1]}",
-            hint="they belong to different volumes (echo, phase, time) or were exported twice",
-            code="duplicate-slices",
-            pairs=[(int(order[k]), int(order[k + 1])) for k in doubled],
-        )
-    off = np.abs(gaps - usual) > GAP_SHARE * usual
-    if not off.any():
-        return np.zeros(len(gaps), np.intp)
-    ratios = gaps / usual
-    whole = np.where(off, np.round(ratios), 1.0)
-    if (np.abs(ratios - whole)[off] > GAP_SHARE).any() or (whole[off] < 2).any():
-        raise _uneven(gaps, called)
-    if on_gap == "mask" and (whole - 1).sum() <= len(order):
-        return np.asarray(whole - 1, np.intp)
-    raise _missing(gaps, usual, whole, called)
-
-
-def _missing(
-    gaps: NDArray[np.float64], usual: float, whole: NDArray[np.float64], called: Sequence[str]
-) -> GeometryError:
-    """The places where planes are missing, with the planes on both sides."""
-    places = [(k, int(whole[k]) - 1) for k in np.flatnonzero(whole > 1).tolist()]
-    total = sum(n for _, n in places)
-    shown = [
-        f"a gap of {gaps[k]:.3f} mm between slice {k + 1} of {len(called)} ({called[k]}) and the next ({called[k + 1]})"
-        for k, _ in places[:MOST_RUNS]
-    ]
-    more = f" and {len(places) - MOST_RUNS} gaps more" if len(places) > MOST_RUNS else ""
-    return GeometryError(
-        f"{total} {'slice is' if total == 1 else 'slices are'} missing",
-        got=", ".join(shown) + more,
-        expected=f"{usual:.3f} mm between neighbours",
-        hint="export the series again with all its slices, or have the missing ones masked",
-        code="missing-slices",
-        places=places,
-    )
-
-
-def _uneven(gaps: NDArray[np.float64], called: Sequence[str]) -> GeometryError:
-    """The runs of equal gaps, where there are few; the range and the worst gap, where there are many."""
-    usual = float(np.median(gaps))
-    starts = [0]
-    for k in range(1, len(gaps)):
-        # Half the tolerance: gaps that differ too much from the usual one then never share its run.
-        if abs(gaps[k] - gaps[starts[-1]]) > GAP_SHARE / 2 * usual:
-            starts.append(k)
-    if len(starts) <= MOST_RUNS:
-        runs = [(b - a, float(np.median(gaps[a:b]))) for a, b in pairwise([*starts, len(gaps)])]
-        parts = [f"{'one' if n == 1 else n} of {mm:.3f} mm" for n, mm in runs]
-        parts[0] = parts[0].replace(" of", " gap of" if runs[0][0] == 1 else " gaps of")
-        text = ", ".join(parts[:-1]) + f", then {parts[-1]}"
-    else:
-        text = f"gaps from {gaps.min():.3f} to {gaps.max():.3f} mm, {usual:.3f} mm as a rule"
-    first = starts[1]
-    return GeometryError(
-        "the slices are unevenly spaced",
-        got=f"{text}; the first change is at slice {first + 1} of {len(called)} ({called[first]})",
-        expected=f"one distance within {GAP_SHARE:.0%}",
-        hint="export each evenly spaced part as a series of its own, or resample the series to one spacing first",
-        code="uneven-slices",
-        gaps=[float(g) for g in gaps],
-    )
-
-
 def _fit_line(
-    points: NDArray[np.float64], k: NDArray[np.intp], called: Sequence[str]
+    points: NDArray[np.float64], k: NDArray[np.float64], called: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Least-squares origin and step of points that should be ``origin + k * step``."""
     centred = k - k.mean()

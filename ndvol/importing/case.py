@@ -145,7 +145,7 @@ def _write_case(
     def warn(source: str, said: tuple[str, ...]) -> None:
         warnings[source] = tuple(dict.fromkeys((*warnings[source], *said)))
 
-    grids, burned_in = [], False
+    placed, burned_in = [], False
     with CaseWriter(path, case=plan.name, uuid=identity) as writer:
         for volume in plan.images:
             data, turn = read_volume(volume, options)
@@ -155,9 +155,9 @@ def _write_case(
                 warn(volume.series.source, (BURNED_IN,))
             facts = privacy.facts(data, options.modality)
             writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
-            grids.append(data.grid)
+            placed.append((data.grid, data.attributes))
         del data  # one volume at a time
-        for label in read_labels(plan, options, grids[0]):
+        for label in read_labels(plan, options, *placed[0]):
             for source, said in label.warnings.items():
                 warn(source, said)
             writer.add_label(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import OptionError, SourceError
-from ndvol.formats import StructureReader, VolumeData, reader
+from ndvol.formats import LabelData, StructureReader, VolumeData, reader
+from ndvol.formats.regridded import deskewed, source_planes, turned
 from ndvol.geometry import Grid, Reorientation, closest_canonical
+from ndvol.geometry.resampling import repeat_planes
 from ndvol.importing.options import ImportOptions, names_of_values
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
 from ndvol.importing.privacy import Privacy
 
 LABEL_TOLERANCE = 0.01
 """A label lies on its image's grid when their corners agree to this share of a voxel: NIfTI's quaternions round."""
+OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-not-planar")
+"""Codes of structures that do not lie on the planes of the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,22 @@ def read_volume(
 ) -> tuple[VolumeData, Reorientation]:
     """A volume in the orientation that the options ask for, and what was done to its axes."""
     data = reader(volume.series.reader).read(Path(volume.root), volume.series, as_label=as_label)
+    if options.reading.deskew:
+        data = deskewed(data, as_label=as_label)
     turn = _identity(data.grid)
     if options.orientation == "canonical" and data.grid.frame == "LPS":
         turn = closest_canonical(data.grid)
-    return replace(data, array=turn.array(data.array, axes=data.grid.axes), grid=turn.grid(data.grid)), turn
+    return turned(data, turn), turn
 
 
-def read_labels(plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
+def read_labels(
+    plan: CasePlan, options: ImportOptions, image: Grid, facts: Mapping[str, float | int | str]
+) -> Iterator[Label]:
     """All label volumes of a case on the grid of its first image, under names of their own.
+
+    Parameters
+    ----------
+    image, facts : grid and attributes of that image as it is stored.
 
     Raises
     ------
@@ -61,7 +74,11 @@ def read_labels(plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator
     """
     taken: set[str] = set()
     for planned in plan.labels:
-        kinds = {"map": _read_map, "masks": _read_masks, "structures": _read_structures}
+        kinds: dict[str, Callable[..., Iterator[Label]]] = {
+            "map": _read_map,
+            "masks": _read_masks,
+            "structures": partial(_read_structures, facts=facts),
+        }
         for label in kinds[planned.kind](planned, plan, options, image):
             name, number = label.name, 1
             while name in taken:
@@ -113,7 +130,14 @@ def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, i
         yield Label(planned.name, small, data.grid if data else image, turn, named, warnings)
 
 
-def _read_structures(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
+def _read_structures(
+    planned: PlannedLabel,
+    plan: CasePlan,
+    options: ImportOptions,
+    image: Grid,
+    *,
+    facts: Mapping[str, float | int | str],
+) -> Iterator[Label]:
     """The structures that a source draws on the image, in as many volumes as they overlap."""
     [series] = planned.series
     drawer = reader(series.reader)
@@ -126,11 +150,43 @@ def _read_structures(planned: PlannedLabel, plan: CasePlan, options: ImportOptio
         image.frame,
         image.unit,
     )
-    for data in drawer.read_structures(Path(planned.root), series, spatial):
+    try:
+        drawn = drawer.read_structures(Path(planned.root), series, spatial)
+    except SourceError as error:
+        if error.code not in OFF_GRID or not facts.keys() & {"source_planes", "deskewed_degrees"}:
+            raise
+        raise SourceError(
+            error.what,
+            got=error.got,
+            expected=error.expected,
+            hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
+            code=error.code,
+        ) from error
+    for data in _on_every_plane(drawn, spatial, facts):
         warnings = {series.source: data.warnings}
         named = _structure_names(data.categories, options)
         name = Privacy.of(options).label_volume(data.name, planned.name)
         yield Label(name, data.array, spatial, _identity(spatial), named, warnings)
+
+
+def _on_every_plane(
+    drawn: Sequence[LabelData], image: Grid, facts: Mapping[str, float | int | str]
+) -> Sequence[LabelData]:
+    """The structures, where need be also on the planes of the image that were interpolated.
+
+    Whoever drew on the source's planes left those between them empty: they get the labels of the nearest plane. What
+    was drawn on the whole scan, before planes of it were lost, has labels there and stays.
+    """
+    if (source := source_planes(facts, image.axes)) is None:
+        return drawn
+    axis, indices = source
+    between = sorted(set(range(image.shape[axis])) - set(np.rint(indices).astype(int).tolist()))
+    if not between or any(data.array.take(between, axis).any() for data in drawn):
+        return drawn
+    note = f"drawn on the source's planes: {len(between)} interpolated planes hold the labels of the nearest of them"
+    return [
+        replace(data, array=repeat_planes(data.array, axis, indices), warnings=(*data.warnings, note)) for data in drawn
+    ]
 
 
 def _read_on_image(volume: PlannedVolume, options: ImportOptions, image: Grid) -> tuple[VolumeData, Reorientation]:
