@@ -52,8 +52,7 @@ def _gaps(stack: PlaneStack) -> list[str]:
     """Which planes are masked or interpolated, in the source's order; a volume may be turned later."""
     listed = ", ".join(str(k) for k in stack.missing[:_PLANES]) + (" …" if len(stack.missing) > _PLANES else "")
     if stack.resampled:
-        gaps = [(b - a) * _step(stack) for a, b in pairwise(stack.indices)]
-        text = f"the slices lie {min(gaps):.3f} to {max(gaps):.3f} mm apart: resampled to {_step(stack):.3f} mm"
+        text = f"the slices are not evenly spaced: resampled to {_step(stack):.3f} mm"
         return [
             f"{text}, {len(stack.missing)} of {stack.count} planes are interpolated ({listed} in the source's order)"
         ]

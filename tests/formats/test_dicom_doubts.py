@@ -198,7 +198,7 @@ class TestMaskedGaps:
             files[k].unlink()
         series = scan(READER, tmp_path, self.MASK).series[0]
         assert series.shape == voxels.shape
-        assert any("3 of 12 planes are missing (index 2, 5, 6)" in w for w in series.warnings)
+        assert any("3 of 12 planes are missing (2, 5, 6 in the source" in w for w in series.warnings)
         volume = READER.read(tmp_path, series)
         expected = voxels - 10
         expected[[2, 5, 6]] = expected.min()
