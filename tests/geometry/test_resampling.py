@@ -97,11 +97,7 @@ def test_uneven_planes_lie_where_their_positions_say(scan, random) -> None:
     depths, direction = scan
     shuffled = random.sample(range(len(depths)), len(depths))
     positions = np.outer(depths, direction)[shuffled] + (5, -7, 11)
-    try:
-        found = stack_planes(positions, AXIAL, (1, 1), on_gap="resample")
-    except GeometryError as error:
-        assert error.code in ("missing-slices", "uneven-slices")
-        return
+    found = stack_planes(positions, AXIAL, (1, 1), on_gap="resample")
     np.testing.assert_array_equal(np.array(shuffled)[list(found.order)], range(len(depths)))
     assert found.indices[0] == 0
     assert found.indices[-1] == found.count - 1 <= MOST_GROWTH["resample"] * len(depths)

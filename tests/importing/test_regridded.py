@@ -52,7 +52,7 @@ def facts_of(volume):
 
 
 @pytest.mark.parametrize("choice", ["mask", "resample"])
-@pytest.mark.parametrize("turn", TURNS, ids=lambda t: "".join("zyx"[i] + "-" * f for i, f in zip(t.order, t.flips)))
+@pytest.mark.parametrize("turn", TURNS, ids=lambda t: f"{t.order}{[int(f) for f in t.flips]}")
 def test_lists_of_planes_name_those_of_the_stored_volume(tmp_path, turn, choice):
     """Axial, coronal and sagittal series, in every direction."""
     source, grid = turn.array(VOXELS, axes="zyx"), turn.grid(GRID)
