@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from ndvol.categories import CategoryTree
     from ndvol.errors import NdvolError
     from ndvol.geometry import Clip, Grid, Window
+    from ndvol.grid_sampler import GridSample, GridSampler
     from ndvol.importing import ImportOptions, ImportPlan, import_tree, plan_import, read_categories
     from ndvol.opening import open_catalog as open
     from ndvol.sampler import Sample, VolumeSampler
     from ndvol.sampling import Mix, Negative, Positive, Sliding, Target, Uniform
+    from ndvol.stitching import Stitcher
     from ndvol.store import open_case, open_hdf5
     from ndvol.volumes import Case, LabelVolume, Volume
 
@@ -35,9 +37,11 @@ _HOMES = {
     "ndvol.categories": ("CategoryTree",),
     "ndvol.errors": ("NdvolError",),
     "ndvol.geometry": ("Clip", "Grid", "Window"),
+    "ndvol.grid_sampler": ("GridSample", "GridSampler"),
     "ndvol.importing": ("ImportOptions", "ImportPlan", "import_tree", "plan_import", "read_categories"),
     "ndvol.sampler": ("Sample", "VolumeSampler"),
     "ndvol.sampling": ("Mix", "Negative", "Positive", "Sliding", "Target", "Uniform"),
+    "ndvol.stitching": ("Stitcher",),
     "ndvol.store": ("open_case", "open_hdf5"),
     "ndvol.volumes": ("Case", "LabelVolume", "Volume"),
 }
@@ -50,6 +54,8 @@ __all__ = [
     "CategoryTree",
     "Clip",
     "Grid",
+    "GridSample",
+    "GridSampler",
     "ImportOptions",
     "ImportPlan",
     "LabelVolume",
@@ -59,6 +65,7 @@ __all__ = [
     "Positive",
     "Sample",
     "Sliding",
+    "Stitcher",
     "Target",
     "Uniform",
     "Volume",

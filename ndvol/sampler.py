@@ -56,6 +56,7 @@ class VolumeSampler:
     Attributes
     ----------
     axes : of the windows. images, labels, window, strategy, seed, epoch : as resolved.
+    shapes : of the first image over these axes, by case.
 
     >>> from ndvol.catalog import CaseRecord, Catalog, Objects
     >>> from ndvol.categories import CategoryTree
@@ -92,6 +93,7 @@ class VolumeSampler:
         self.labels = _label_names(records, labels)
         self.seed, self.epoch = whole_number("seed", seed), 0
         self.axes, shapes = _axes_and_shapes(catalog, records, self.images[0])
+        self.shapes = shapes
         self.window = window_lengths(window, self.axes, shapes)
         self._cases = _OpenCases(catalog, self.axes, self.images, self.labels)
         self._cohort = Cohort(

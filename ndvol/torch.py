@@ -1,4 +1,4 @@
-"""PatchDataset: a sampler as a map-style torch dataset whose items collate.
+"""PatchDataset and GridDataset: a sampler as a map-style torch dataset whose items collate.
 
 torch is imported here only: ``import ndvol.torch`` needs the extra ``ndvol[torch]``.
 """
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ndvol.errors import SamplingError
+from ndvol.grid_sampler import GridSampler
 from ndvol.sampler import Sample, VolumeSampler
 
-__all__ = ["PatchDataset"]
+__all__ = ["GridDataset", "PatchDataset"]
 
 
 class PatchDataset(Dataset[dict[str, Any]]):
@@ -98,6 +99,41 @@ class PatchDataset(Dataset[dict[str, Any]]):
                 missing=tuple(missing),
             )
         return [sample.labels[name] for name in self.sampler.labels]
+
+
+class GridDataset(Dataset[dict[str, Any]]):
+    """The samples of a `GridSampler` as flat dictionaries, for inference.
+
+    An item holds ``image``, ``affine``, ``valid``, ``case`` and ``index`` as those of `PatchDataset` do; image, affine
+    and valid are those of the patch with its halo. A `Stitcher` wants the windows in order, so a loader goes through
+    one case after another and does not shuffle::
+
+        dataset = ndvol.torch.GridDataset(grid)
+        for case in grid.cases:
+            loader = DataLoader(dataset, batch_size=4, sampler=grid.indices(case), num_workers=2)
+            with grid.stitcher(case, f"{case}.h5", categories={1: "lesion"}) as stitcher:
+                for batch in loader:
+                    for index, scores in zip(batch["index"], model(batch["image"]).cpu()):
+                        stitcher.add(grid.window_at(index), scores)
+    """
+
+    def __init__(self, sampler: GridSampler, *, dtype: torch.dtype = torch.float32) -> None:
+        self.sampler, self.dtype = sampler, dtype
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item `index`; raises IndexError past the end."""
+        sample = self.sampler[index]
+        patches = [sample.images[name] for name in self.sampler.images]
+        return {
+            "image": _channels(patches, len(sample.grid.spatial), self.dtype),
+            "affine": torch.from_numpy(sample.grid.ras_affine),
+            "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
+            "case": sample.case,
+            "index": sample.index,
+        }
 
 
 def _channels(patches: list[NDArray[Any]], ndim: int, dtype: torch.dtype) -> torch.Tensor:

@@ -17,12 +17,13 @@ RANKS = {
     "sampling": 4,
     **dict.fromkeys(["formats", "catalog", "store"], 5),
     "opening": 6,
-    **dict.fromkeys(["importing", "sampler"], 7),
-    **dict.fromkeys(["demo", "facts", "sheet", "torch", "toy"], 8),
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(["importing", "sampler", "stitching"], 7),
+    "grid_sampler": 8,
+    **dict.fromkeys(["demo", "facts", "sheet", "torch", "toy"], 9),
+    "cli": 10,
+    "__main__": 11,
 }
-FACE_RANK = 8
+FACE_RANK = 9
 """`ndvol/__init__.py` leads to every unit but the command line, so who imports from it reaches that high."""
 PURE_RANK = 4
 """Up to here numpy, the standard library and ndvol itself are all that is imported."""
@@ -92,8 +93,8 @@ def test_imports_go_down(unit: str) -> None:
         ("catalog", "from .. import opening", "catalog (rank 5) imports ndvol.opening (rank 6)"),
         ("sampler", "import torch.utils.data", "sampler imports torch, which belongs to torch"),
         ("cli", "import h5py", "cli imports h5py, which belongs to store"),
-        ("store", "from ndvol import Window", "store (rank 5) imports ndvol.Window (rank 8)"),
-        ("store", "import ndvol", "store (rank 5) imports ndvol (rank 8)"),
+        ("store", "from ndvol import Window", "store (rank 5) imports ndvol.Window (rank 9)"),
+        ("store", "import ndvol", "store (rank 5) imports ndvol (rank 9)"),
         ("sampling", "import scipy.ndimage", "sampling is pure and imports scipy"),
     ],
 )

@@ -37,9 +37,14 @@ def sliding_starts(length: int, window: int, overlap: float = 0.0) -> range | li
 class SlidingWindows(Sequence[Window]):
     """All windows of `window` voxels that cover `shape`, row-major; built on demand, never listed.
 
+    Attributes
+    ----------
+    shape, window, overlap : as given, one entry per axis.
+    starts : per axis the starts of the windows, ascending.
+
     >>> tiles = SlidingWindows((10, 3), (4, 4))
-    >>> len(tiles), tiles[2]
-    (3, Window(start=(6, 0), shape=(4, 4)))
+    >>> len(tiles), tiles[2], tiles.starts
+    (3, Window(start=(6, 0), shape=(4, 4)), ([0, 4, 6], [0]))
     """
 
     def __init__(self, shape: Sequence[int], window: Sequence[int], overlap: float | Sequence[float] = 0.0) -> None:
@@ -47,17 +52,29 @@ class SlidingWindows(Sequence[Window]):
         overlaps = (overlap,) * n if isinstance(overlap, int | float) else tuple(overlap)
         if len(window) != n or len(overlaps) != n:
             raise WindowError("one window length and overlap per axis", got=f"{tuple(window)}, {overlaps} for {n} axes")
-        self._starts = [sliding_starts(s, w, o) for s, w, o in zip(shape, window, overlaps, strict=True)]
-        self._window = tuple(window)
+        self.shape, self.window, self.overlap = tuple(shape), tuple(window), overlaps
+        self.starts = tuple(sliding_starts(s, w, o) for s, w, o in zip(shape, window, overlaps, strict=True))
 
     def __len__(self) -> int:
-        return prod(len(s) for s in self._starts)
+        return prod(len(s) for s in self.starts)
 
     def __getitem__(self, index: int) -> Window:  # type: ignore[override]
         if not -len(self) <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
-        at = np.unravel_index(index % len(self), [len(s) for s in self._starts])
-        return Window(tuple(s[int(i)] for s, i in zip(self._starts, at, strict=True)), self._window)
+        return Window(tuple(s[i] for s, i in zip(self.starts, self.position(index), strict=True)), self.window)
+
+    def position(self, index: int) -> tuple[int, ...]:
+        """Per axis, which of `starts` window number `index` has."""
+        return tuple(int(i) for i in np.unravel_index(index % len(self), [len(s) for s in self.starts]))
+
+    def number(self, window: Window) -> int | None:
+        """The index of `window`; None when it is none of these."""
+        if window.shape != self.window or any(a not in s for a, s in zip(window.start, self.starts, strict=True)):
+            return None
+        number = 0
+        for a, s in zip(window.start, self.starts, strict=True):
+            number = number * len(s) + s.index(a)
+        return number
 
 
 def start_range(shape: Sequence[int], window: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from operator import index as as_int
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ndvol.errors import OptionError, SamplingError, WindowError
 from ndvol.geometry.grid import SPATIAL_AXES
 
 Categories: TypeAlias = str | Sequence[str] | Mapping[str, float] | None
 Weighted: TypeAlias = tuple[tuple[str, float], ...]
+T = TypeVar("T")
 
 
 def check_share(name: str, value: float, *, closed: bool = True) -> None:
@@ -87,6 +88,35 @@ def window_lengths(window: Sequence[int], axes: str, shapes: Mapping[str, tuple[
                 )
             lengths[axis] = next(iter(whole))
     return tuple(lengths[a] for a in axes)
+
+
+def axis_values(what: str, values: Sequence[T], axes: str, *, other: T) -> tuple[T, ...]:
+    """One value per axis, as given or, for the spatial axes only, with `other` on t and c.
+
+    Raises
+    ------
+    WindowError : for another number of values.
+
+    >>> axis_values("halo", (4, 8), "cyx", other=0)
+    (0, 4, 8)
+    """
+    spatial = [a for a in axes if a in SPATIAL_AXES]
+    if len(values) == len(axes):
+        return tuple(values)
+    if len(values) != len(spatial):
+        raise WindowError(f"{what} needs one value per axis", got=tuple(values), expected=f"{len(axes)} for {axes!r}")
+    given = dict(zip(spatial, values, strict=True))
+    return tuple(given.get(a, other) for a in axes)
+
+
+def halo_lengths(halo: int | Sequence[int], axes: str) -> tuple[int, ...]:
+    """Voxels of context per side and axis; one number holds for every spatial axis.
+
+    >>> halo_lengths(4, "tyx"), halo_lengths((1, 2, 3), "tyx")
+    ((0, 4, 4), (1, 2, 3))
+    """
+    given = list(halo) if isinstance(halo, Sequence) else [halo] * sum(a in SPATIAL_AXES for a in axes)
+    return tuple(whole_number("a halo", n) for n in axis_values("a halo", given, axes, other=0))
 
 
 def chosen_names(what: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import h5py
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ndvol.errors import GridError, NdvolError, OptionError, StoreError
 from ndvol.geometry import Grid, Reorientation, chunk_shape
-from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.label_index import count_chunks
+from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import FAST, TABLE, Codec
 from ndvol.store.hdf5 import LIBVER, forget, put_text
 from ndvol.store.objects import find_objects
@@ -42,7 +43,7 @@ class CaseWriter:
     path : the file to publish; an existing one is replaced as a whole.
     case : name of the case.
     uuid : identity of the content; derive it from the sources and the options, so that the same import makes
-        the same bytes.
+        the same bytes. By default it follows from all that is written.
     codec : compression of images and labels.
 
     Raises
@@ -63,18 +64,20 @@ class CaseWriter:
     [12, 13, 14, 15]
     """
 
-    def __init__(self, path: str | Path, *, case: str, uuid: str, codec: Codec = FAST) -> None:
+    def __init__(self, path: str | Path, *, case: str, uuid: str = "", codec: Codec = FAST) -> None:
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".part")
         self._codec = codec
-        self._manifest: dict[str, list[tuple[int, int]]] = {}
+        self._datasets: dict[str, ChunkedDataset] = {}
+        self._streamed_labels: list[ChunkedLabels] = []
         try:
             self._file = h5py.File(self._part, "w", libver=LIBVER, locking=False, rdcc_nbytes=0)
         except OSError as error:
             raise StoreError.from_os(error, self._part) from error
-        for name, text in (("ndvol_format", FORMAT_VERSION), ("case", case), ("uuid", uuid)):
-            put_text(self._file, name, text)
-        put_text(self._file, "created_by", f"ndvol {__version__}")
+        texts = {"ndvol_format": FORMAT_VERSION, "case": case, "uuid": uuid, "created_by": f"ndvol {__version__}"}
+        for name, text in texts.items():
+            if text or name != "uuid":
+                put_text(self._file, name, text)
         self._file.create_group("images")
         self._file.create_group("labels")
 
@@ -140,10 +143,34 @@ class CaseWriter:
             raise OptionError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
         self._add_volume(f"labels/{name}", array, grid, reorientation, {"objects": objects})
         group = self._file[f"labels/{name}"]
-        put_text(group, "categories", json.dumps({str(v): categories[v] for v in sorted(categories)}))
-        index = group.create_group("index")
-        self._table(index, "counts", count_chunks(array, group["0"].chunks))
-        self._table(index, "objects", find_objects(array, objects))
+        put_categories(group, categories)
+        self._index(group, count_chunks(array, group["0"].chunks), find_objects(array, objects))
+
+    def stream(
+        self,
+        name: str,
+        dtype: DTypeLike,
+        grid: Grid,
+        *,
+        categories: Mapping[int, str] | None = None,
+        reorientation: Reorientation | None = None,
+    ) -> ChunkedDataset:
+        """Add a volume that is never in memory as a whole: all its boxes must be `put` within the ``with`` block.
+
+        It is an image volume, or a label volume when it has `categories`: then all voxels of a value are one object,
+        since connected components would need the whole volume at once. Chunks that hold only 0 are not stored.
+        """
+        dtype, chunk = np.dtype(dtype), chunk_shape(grid.axes, grid.shape)
+        if dtype.kind not in ("iuf" if categories is None else "iu"):
+            raise OptionError(f"volume {name!r} cannot be streamed in this type", got=dtype)
+        if categories is None:
+            group = self._new_volume(f"images/{name}", dtype, grid, reorientation, None)
+            return self._register(ChunkedDataset(group, "0", grid.shape, dtype, chunk, self._codec, fill=0))
+        group = self._new_volume(f"labels/{name}", dtype, grid, reorientation, {"objects": "category"})
+        put_categories(group, categories)
+        labels = ChunkedLabels(group, "0", grid.shape, dtype, chunk, self._codec, categories)
+        self._streamed_labels.append(labels)
+        return self._register(labels)
 
     def set_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Keep JSON facts on where the case comes from: digests of the sources, versions, decisions."""
@@ -158,13 +185,28 @@ class CaseWriter:
         reorientation: Reorientation | None,
         attributes: Mapping[str, Any] | None,
     ) -> None:
-        if not NAME.fullmatch(path.split("/", 1)[1]):
-            raise OptionError(f"{path!r} is no name for a volume", expected="letters, digits, '-', '_' and '.'")
         if array.shape != grid.shape:
             raise GridError(f"{path!r}: array and grid differ", got=array.shape, expected=grid.shape)
-        if array.dtype.kind not in "biuf":
-            raise OptionError(f"{path!r}: only integers and floats can be stored", got=array.dtype)
+        group = self._new_volume(path, array.dtype, grid, reorientation, attributes)
         stored = array.view(np.uint8) if array.dtype.kind == "b" else array
+        chunk = chunk_shape(grid.axes, grid.shape)
+        fill = 0 if path.startswith("labels/") else common_constant(stored, chunk)
+        dataset = ChunkedDataset(group, "0", grid.shape, stored.dtype, chunk, self._codec, fill)
+        self._register(dataset).put((0,) * grid.ndim, stored)
+
+    def _new_volume(
+        self,
+        path: str,
+        dtype: np.dtype[Any],
+        grid: Grid,
+        reorientation: Reorientation | None,
+        attributes: Mapping[str, Any] | None,
+    ) -> h5py.Group:
+        """The group of a volume and all that is said of it, but for its voxels."""
+        if not NAME.fullmatch(path.split("/", 1)[1]):
+            raise OptionError(f"{path!r} is no name for a volume", expected="letters, digits, '-', '_' and '.'")
+        if dtype.kind not in "biuf":
+            raise OptionError(f"{path!r}: only integers and floats can be stored", got=dtype)
         group = self._file.create_group(path)
         for key, text in (("axes", grid.axes), ("frame", grid.frame), ("unit", grid.unit)):
             put_text(group, key, text)
@@ -173,54 +215,39 @@ class CaseWriter:
         turn = reorientation or Reorientation(tuple(range(n)), (False,) * n)
         put_text(group, "reorientation", json.dumps({"order": turn.order, "flips": turn.flips}))
         put_text(group, "attributes", json.dumps(dict(attributes or {}), sort_keys=True, ensure_ascii=False))
-        chunk = chunk_shape(grid.axes, grid.shape)
-        fill = 0 if path.startswith("labels/") else _common_constant(stored, chunk)
-        self._chunked(group, "0", stored, chunk, self._codec, fill=fill)
+        return group
+
+    def _index(self, group: h5py.Group, counts: NDArray[np.int64], objects: NDArray[np.int64]) -> None:
+        index = group.create_group("index")
+        self._table(index, "counts", counts)
+        self._table(index, "objects", objects)
 
     def _table(self, group: h5py.Group, name: str, array: NDArray[Any]) -> None:
         """A small array in one chunk per 2^20 entries, readable without a plug-in."""
         rows = max(1, 2**20 // max(1, prod(array.shape[1:])))
-        chunk = (max(1, min(rows, len(array))), *(max(1, n) for n in array.shape[1:]))
-        self._chunked(group, name, array, chunk, TABLE, fill=None)
+        chunk = (min(rows, len(array)), *array.shape[1:])
+        dataset = ChunkedDataset(group, name, array.shape, array.dtype, chunk, TABLE, fill=None)
+        self._register(dataset).put((0,) * array.ndim, array)
 
-    def _chunked(
-        self,
-        group: h5py.Group,
-        name: str,
-        array: NDArray[Any],
-        chunk: tuple[int, ...],
-        codec: Codec,
-        *,
-        fill: float | None,
-    ) -> None:
-        """Write an array chunk by chunk; chunks that hold only `fill` are not stored and read as HDF5's fill value."""
-        dtype = array.dtype.newbyteorder("<")
-        plist = codec.property_list()
-        plist.set_chunk(tuple(max(1, c) for c in chunk))
-        if fill:
-            plist.set_fill_value(np.array(fill, dtype))
-        space = h5py.h5s.create_simple(array.shape)
-        dataset = h5py.h5d.create(group.id, name.encode(), h5py.h5t.py_create(dtype), space, plist)
-        rows = self._manifest.setdefault(f"{group.name}/{name}".lstrip("/"), [])
-        for number in range(prod(chunk_counts(array.shape, chunk))):
-            window = chunk_window(number, array.shape, chunk)
-            block = array[window.slices]
-            if fill is not None and block.flat[0] == fill and _is_constant(block):
-                continue
-            if window.shape != chunk:
-                # HDF5 stores the chunks at the border at full size.
-                block = np.pad(block, [(0, c - n) for c, n in zip(chunk, window.shape, strict=True)])
-            data = codec.encode(np.ascontiguousarray(block, dtype))
-            dataset.write_direct_chunk(window.start, data)
-            rows.append((number, xxhash.xxh3_64_intdigest(data)))
+    def _register(self, dataset: ChunkedDataset) -> ChunkedDataset:
+        self._datasets[dataset.path] = dataset
+        return dataset
 
     def _publish(self) -> None:
-        datasets = sorted(self._manifest)
-        rows = [(i, number, digest) for i, path in enumerate(datasets) for number, digest in self._manifest[path]]
+        for dataset in self._datasets.values():
+            dataset.require_complete()
+        for labels in self._streamed_labels:
+            self._index(labels.group, labels.counts, labels.objects)
+        datasets = sorted(self._datasets)
+        rows = [(i, *row) for i, path in enumerate(datasets) for row in sorted(self._datasets[path].hashes.items())]
         table = np.array(rows, np.uint64).reshape(-1, 3)
         self._table(self._file, "manifest", table)
         put_text(self._file["manifest"], "datasets", json.dumps(datasets))
         put_text(self._file, "manifest_xxh3", xxhash.xxh3_64_hexdigest(table.tobytes()))
+        if "uuid" not in self._file.attrs:
+            # The attributes' digest stands for the whole file: that of the manifest is among them.
+            content = hashlib.sha256(attributes_digest(self._file).encode()).digest()
+            put_text(self._file, "uuid", str(UUID(bytes=content[:16], version=5)))
         put_text(self._file, ATTRIBUTES_DIGEST, attributes_digest(self._file))
         self._reserve_metadata()
         self._file.close()
@@ -251,6 +278,11 @@ class CaseWriter:
         self._part.unlink(missing_ok=True)
 
 
+def put_categories(group: h5py.Group, categories: Mapping[int, str]) -> None:
+    """Write the table value -> category name of a label volume."""
+    put_text(group, "categories", json.dumps({str(v): categories[v] for v in sorted(categories)}))
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power failure, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -261,20 +293,3 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _common_constant(array: NDArray[Any], chunk: tuple[int, ...]) -> float | None:
-    """The value of most chunks that hold a single one (air, padding); None when every chunk varies."""
-    found: Counter[float] = Counter()
-    for number in range(prod(chunk_counts(array.shape, chunk))):
-        block = array[chunk_window(number, array.shape, chunk).slices]
-        if _is_constant(block):
-            found[block.flat[0].item()] += 1
-    # Equal counts must not be told apart by the order of a dictionary.
-    return min(found, key=lambda value: (-found[value], value)) if found else None
-
-
-def _is_constant(block: NDArray[Any]) -> bool:
-    """Whether all voxels are one finite value; the last ones tell most blocks of a scan before all are compared."""
-    first = block.flat[0]
-    return bool(np.isfinite(first) and block.flat[-1] == first and (block == first).all())
