@@ -199,8 +199,8 @@ class Stitcher:
                 expected=f"numbers {tile.shape}{halo}, with channels before axis {self._place} or without",
             )
         inside = scores[:, *tile.clip(self._tiles.shape).placement]
-        # A comparison with nan is false.
-        if not (inside.min() >= -LARGEST and inside.max() <= LARGEST):
+        # A comparison with nan is false, and both ends are nan where one voxel is.
+        if not (float(inside.min()) >= -LARGEST and float(inside.max()) <= LARGEST):
             raise WindowError(f"the patch at {window.start} holds nan, inf or values beyond {LARGEST:g}")
         return scores, len(scores) if has_channels else None
 

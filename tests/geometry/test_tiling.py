@@ -62,6 +62,20 @@ def test_sliding_windows_are_a_sequence() -> None:
             tiles[index]
 
 
+@given(TILINGS)
+def test_windows_know_their_numbers(case: tuple[tuple[int, ...], tuple[int, ...], float]) -> None:
+    shape, size, overlap = case
+    tiles = SlidingWindows(shape, size, overlap)
+    assert (tiles.shape, tiles.window, tiles.overlap) == (shape, size, (overlap,) * len(shape))
+    for number, tile in enumerate(tiles):
+        assert tiles.number(tile) == number
+        assert tuple(s[i] for s, i in zip(tiles.starts, tiles.position(number), strict=True)) == tile.start
+    first = tiles[0]
+    assert tiles.number(Window(first.start, tuple(n + 1 for n in size))) is None
+    assert tiles.number(first.shifted([-1] * len(shape))) is None
+    assert tiles.number(Window(first.start[1:], first.shape[1:])) is None
+
+
 def test_a_tiling_too_large_to_list_answers_at_once() -> None:
     tiles = SlidingWindows((10**4,) * 4, (2,) * 4)
     assert len(tiles) == 5000**4

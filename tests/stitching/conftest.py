@@ -1,0 +1,8 @@
+"""Makes `oracle` and the toys of the sampler's tests importable, also in worker processes, which inherit the path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "sampling")]
