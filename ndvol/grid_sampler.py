@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index as as_int
 from typing import Any
@@ -97,7 +97,7 @@ class GridSampler:
         self.catalog = source if isinstance(source, Catalog) else _catalog_of(source)
         self._reader = VolumeSampler(self.catalog, window, images=images, labels=(), fill_value=fill_value)
         self.axes, self.images, self.window = self._reader.axes, self._reader.images, self._reader.window
-        given = overlap if isinstance(overlap, Sequence) else (overlap,) * len(self.axes)
+        given = tuple(overlap) if isinstance(overlap, Iterable) else (overlap,) * len(self.axes)
         self.overlap = axis_values("an overlap", given, self.axes, other=0.0)
         self.halo = halo_lengths(halo, self.axes)
         shapes = self._reader.shapes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from operator import index as as_int
 from typing import TypeAlias, TypeVar
@@ -115,7 +115,7 @@ def halo_lengths(halo: int | Sequence[int], axes: str) -> tuple[int, ...]:
     >>> halo_lengths(4, "tyx"), halo_lengths((1, 2, 3), "tyx")
     ((0, 4, 4), (1, 2, 3))
     """
-    given = list(halo) if isinstance(halo, Sequence) else [halo] * sum(a in SPATIAL_AXES for a in axes)
+    given = list(halo) if isinstance(halo, Iterable) else [halo] * sum(a in SPATIAL_AXES for a in axes)
     return tuple(whole_number("a halo", n) for n in axis_values("a halo", given, axes, other=0))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from blending_oracle import MODES, bell, tilings, weighted_mean
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import MODES, bell, tilings, weighted_mean
 
 from ndvol.geometry import SlidingWindows, Window
 from ndvol.geometry.blending import SlabMean, axis_weights, disjoint

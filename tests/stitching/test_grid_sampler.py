@@ -6,9 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
+from blending_oracle import OVERLAPS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import OVERLAPS
 from toy import Toy, catalog_of, random_labels
 
 import ndvol

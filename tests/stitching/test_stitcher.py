@@ -5,9 +5,9 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from blending_oracle import MODES, OVERLAPS, weighted_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import MODES, OVERLAPS, weighted_mean
 
 import ndvol
 from ndvol.errors import NdvolError, OptionError, StorageFullError, StoreError, WindowError
