@@ -21,6 +21,7 @@ class Collector:
 
     def __call__(self, start: tuple[int, ...], block: np.ndarray) -> None:
         box = Window(start, block.shape[1:])
+        assert box.size > 0
         assert np.isnan(self.volume[:, *box.slices]).all(), "a voxel came twice"
         self.volume[:, *box.slices] = block
         block[:] = np.nan  # the block is the callee's

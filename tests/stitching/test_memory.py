@@ -70,6 +70,22 @@ def test_memory_does_not_grow_with_the_volume(tmp_path):
     assert large < 512 * row / 5
 
 
+def test_a_volume_over_time_needs_a_slab_of_one_frame():
+    grid = Grid.regular("tzyx", (4, 128, 64, 64), spacing=(1, 1, 1))
+    windows = SlidingWindows(grid.shape, (1, 16, 32, 32), (0, 0.5, 0.5, 0.5))
+    out, patch, frame = np.zeros(grid.shape, np.float32), np.ones(windows.window), 128 * 64 * 64 * 4
+    tracemalloc.start()
+    try:
+        with Stitcher(grid, windows, out) as stitcher:
+            for window in windows:
+                stitcher.add(window, patch)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert out.min() == 1
+    assert frame / 8 <= peak < frame / 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_two_gibibytes_in_400_mebibytes(tmp_path, capsys):
