@@ -1,4 +1,4 @@
-"""Makes the oracle, and the toys of the sampler's tests, importable; in worker processes too, which inherit the path."""
+"""Makes the oracle, and the toys of the sampler's tests, importable; worker processes inherit the path."""
 
 from __future__ import annotations
 
