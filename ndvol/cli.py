@@ -16,6 +16,7 @@ from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
+    from ndvol.formats import Holes
     from ndvol.geometry.gaps import OnGap
     from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
@@ -59,7 +60,14 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @_bundle_argument
 @click.option("--labels", type=click.Path(), help="Folder (or file) with the label maps of the images.")
 @click.option("--label-name", help="Name of the label volume; the label folder's by default.")
-@click.option("--categories", type=click.Path(path_type=Path), help="JSON table of categories and their label values.")
+@click.option("--categories", type=click.Path(path_type=Path), help="JSON table: categories, their values and names.")
+@click.option(
+    "--merge",
+    default="",
+    metavar="A,B,…",
+    help="Categories to put into one label volume; where they overlap the first wins.",
+    callback=lambda _context, _option, text: tuple(filter(None, map(str.strip, text.split(",")))),
+)
 @click.option("--modality", default="", help="Modality of sources that do not state one; names the image.")
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
@@ -71,6 +79,7 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
     help="Series that lack planes (mask, resample) or are unevenly spaced (resample: interpolate).",
 )
 @click.option("--deskew", is_flag=True, help="Shift the planes of a tilted gantry onto an orthogonal grid.")
+@click.option("--holes", type=click.Choice(["auto", "xor", "union"]), default="auto", help="RTSTRUCT: nested contours.")
 @click.option(
     "--phi",
     type=click.Choice(["strict", "research", "keep"]),
@@ -91,6 +100,7 @@ def import_command(
     as_json: bool,
     on_gap: OnGap,
     deskew: bool,
+    holes: Holes,
     **options: Any,
 ) -> None:
     """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
@@ -98,7 +108,8 @@ def import_command(
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
     named = read_categories(categories) if categories else ()
-    plan = plan_import(source, ImportOptions(categories=named, reading=ReadOptions(on_gap, deskew), **options))
+    reading = ReadOptions(on_gap, deskew, holes)
+    plan = plan_import(source, ImportOptions(categories=named, reading=reading, **options))
     if dry_run:
         _show_plan(plan, as_json)
         return

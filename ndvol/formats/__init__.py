@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -20,6 +20,8 @@ from ndvol.errors import OptionError, UnknownNameError
 from ndvol.geometry import Grid
 from ndvol.geometry.gaps import OnGap
 from ndvol.verdict import Verdict
+
+Holes = Literal["auto", "xor", "union"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,18 @@ class ReadOptions:
         holds all voxels; the rest holds the padding, or the lowest value (0 in labels), which ``deskewed_fill``
         says, beside ``deskewed_degrees``. Values become floats as for ``resample``, unless every plane moves
         by whole pixels; labels move by the nearest number of whole pixels.
+    holes : what the contours of one ROI of an RTSTRUCT make of each other in one plane. ``auto``: those inside
+        others cut holes and those inside holes are islands, others are united, and where all are CLOSEDPLANAR_XOR
+        they are combined by even-odd; ``xor``: all are combined by even-odd; ``union``: no holes.
     """
 
     on_gap: OnGap = "refuse"
     deskew: bool = False
+    holes: Holes = "auto"
 
     def __post_init__(self) -> None:
+        if self.holes not in get_args(Holes):
+            raise OptionError("holes is no way to combine contours", got=self.holes, expected=get_args(Holes))
         if self.on_gap not in get_args(OnGap):
             raise OptionError("on_gap is no way to treat missing planes", got=self.on_gap, expected=get_args(OnGap))
 
@@ -122,6 +130,8 @@ class VolumeData:
         (``RescaleSlope``, ``PhotometricInterpretation`` …): numbers and short strings. ``PixelPaddingValue`` is the
         stored value; ``PixelPaddingValueOutput`` is what such a voxel holds in `array`.
     warnings : what the user should know though the volume was read.
+    layers : of a label volume whose source names its values: value -> name as the source has it, one mapping per
+        layer. Layers lie along the axis c when there is one.
     """
 
     array: NDArray[Any]
@@ -130,6 +140,7 @@ class VolumeData:
     value_unit: str = ""
     attributes: Mapping[str, float | int | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    layers: tuple[Mapping[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +151,16 @@ class LabelData:
     ----------
     name : of the label volume.
     array : unsigned integers of the shape of the image's spatial axes; 0 is background.
-    categories : value -> name of the structure as its source has it.
+    categories : value -> name of the structure, cleaned.
     warnings : what the user should know: empty structures, contours left out.
+    originals : value -> name as the source has it, where cleaning changed it.
     """
 
     name: str
     array: NDArray[Any]
     categories: Mapping[int, str]
     warnings: tuple[str, ...] = ()
+    originals: Mapping[int, str] = field(default_factory=dict)
 
 
 class Reader(Protocol):

@@ -12,22 +12,17 @@ from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
 from ndvol.formats import DEFAULT_READING, LabelData, ReadOptions, Scan, Series, VolumeData
+from ndvol.formats.layers import Piece, Structure, annotated, clean_name, label_volumes, listing
 from ndvol.formats.seg_frames import LABELMAP_SEG, SEG, Frames
 from ndvol.formats.structures import (
-    Piece,
-    Structure,
     StructureKind,
-    clean_name,
     decoding,
     items,
-    label_volumes,
-    listing,
     no_volume,
     numbers,
     open_structures,
     scan_structures,
     spatial_shape,
-    with_warnings,
 )
 from ndvol.geometry import Grid
 from ndvol.geometry.planes import RESIDUAL_MM, RESIDUAL_SHARE
@@ -79,18 +74,19 @@ class DicomSegReader:
             shape = spatial_shape(grid, path)
             dataset = open_structures(KIND, root, series)
             frames = Frames.of(dataset, path)
-            names, warnings = _names(dataset, frames, path)
+            names, originals, warnings = _names(dataset, frames, path)
             found = _structures(dataset, frames, grid, names)
             empty: list[str] = []
             volumes = label_volumes("segmentation", shape, _noting_empty(found, empty), highest=max(names), source=path)
             if empty:
                 warnings.append(f"segments without a voxel: {listing(empty)}")
-            return with_warnings(volumes, [*frames.warnings, *warnings])
+            return annotated(volumes, [*frames.warnings, *warnings], originals)
 
 
-def _names(dataset: pydicom.Dataset, frames: Frames, path: str) -> tuple[dict[int, str], list[str]]:
-    """SegmentNumber -> cleaned SegmentLabel (PS3.3 C.8.20.4), ascending, and what was changed."""
+def _names(dataset: pydicom.Dataset, frames: Frames, path: str) -> tuple[dict[int, str], dict[int, str], list[str]]:
+    """SegmentNumber -> cleaned SegmentLabel (PS3.3 C.8.20.4), ascending; the labels that were changed; warnings."""
     names: dict[int, str] = {}
+    originals: dict[int, str] = {}
     warnings = []
     for item in items(dataset, "SegmentSequence"):
         number = int(numbers(item, "SegmentNumber", 1, f"a segment of {path}")[0])
@@ -106,9 +102,11 @@ def _names(dataset: pydicom.Dataset, frames: Frames, path: str) -> tuple[dict[in
             )
         names[number], warning = clean_name(item.get("SegmentLabel"), f"segment {number}")
         warnings.append(warning)
+        if warning and item.get("SegmentLabel"):
+            originals[number] = str(item.SegmentLabel)
     if not names:
         raise SourceError(f"{path} names no segment", expected="items in SegmentSequence", code="bad-segments")
-    return dict(sorted(names.items())), warnings
+    return dict(sorted(names.items())), originals, warnings
 
 
 def _structures(dataset: pydicom.Dataset, frames: Frames, grid: Grid, names: Mapping[int, str]) -> Iterator[Structure]:
@@ -122,13 +120,32 @@ def _structures(dataset: pydicom.Dataset, frames: Frames, grid: Grid, names: Map
         shown[frames.segment(k, names)].append(k)
     _check_known(shown, names, frames.path)
     for number, name in names.items():
-        found = (_placed(frames, k, frames.stored(k) >= frames.threshold, grid) for k in shown[number])
+        once = _once(frames, shown[number], f"segment {number}")
+        found = (_placed(frames, k, frames.stored(k) >= frames.threshold, grid) for k in once)
         yield Structure(number, name, [piece for piece in found if piece is not None])
+
+
+def _once(frames: Frames, shown: Iterable[int], what: str) -> Iterator[int]:
+    """Those frames `shown` that repeat none before them: a frame stored twice counts once, unless the two differ."""
+    first: dict[str, int] = {}
+    for k in shown:
+        place = frames.group(k, "PlanePositionSequence")
+        at = str(f"frame {k}" if place is None else place.get("ImagePositionPatient"))
+        if first.setdefault(at, k) == k:
+            yield k
+        elif not np.array_equal(frames.stored(k), frames.stored(first[at])):
+            raise SourceError(
+                f"two frames of {frames.path} show {what} in one place, and differ",
+                got=f"frames {first[at]} and {k} at {at}",
+                expected="one frame per segment and plane",
+                hint="export the segmentation again",
+                code="doubled-frames",
+            )
 
 
 def _label_map_pieces(frames: Frames, grid: Grid, names: Mapping[int, str]) -> dict[int, list[Piece]]:
     pieces: dict[int, list[Piece]] = defaultdict(list)
-    for k in range(frames.count):
+    for k in _once(frames, range(frames.count), "labels"):
         stored = frames.stored(k)
         values = {int(v) for v in np.unique(stored)} - {frames.background}
         _check_known(values, names, frames.path)

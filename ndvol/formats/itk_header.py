@@ -70,6 +70,7 @@ class Head:
     Attributes
     ----------
     file_axes, file_shape : names and lengths in the file's order, the fastest last (that of a C array).
+    segments : value -> name for each layer of a segmentation; empty where the header describes no segments.
     """
 
     path: str
@@ -80,6 +81,7 @@ class Head:
     modality: str = ""
     attributes: dict[str, float | int | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    segments: tuple[dict[int, str], ...] = ()
 
     def canonical(self, flat: NDArray[Any]) -> NDArray[Any]:
         """The values in the storage order of the grid."""

@@ -12,6 +12,7 @@ from ndvol.formats.faults import reason
 from ndvol.formats.itk_header import Head, Text
 from ndvol.formats.itk_meta import is_meta, meta_head, read_meta_text
 from ndvol.formats.itk_nrrd import is_nrrd, nrrd_head, read_nrrd_text
+from ndvol.formats.itk_segments import is_segmentation
 from ndvol.formats.values import as_labels
 from ndvol.verdict import Verdict
 
@@ -21,7 +22,8 @@ class ItkReader:
 
     The affine is the header's, oblique and sheared alike; a file without a patient space gets the frame
     ``LOCAL`` and a warning. Detached data files must lie in the header's folder or below, and belong to its series.
-    Values keep their stored type.
+    Values keep their stored type. A segmentation of 3D Slicer says so by the modality ``SEG``, and its label
+    volume has the names of its segments as `VolumeData.layers`.
     """
 
     name = "itk"
@@ -48,7 +50,7 @@ class ItkReader:
             raise SourceError(f"{series.source} changed since it was scanned", code="changed")
         flat, warnings = read_values(root, head.path, head.layout)
         array = head.canonical(flat)
-        if as_label and "c" in head.grid.axes:
+        if as_label and "c" in head.grid.axes and not head.segments:
             raise SourceError(
                 f"{series.source} is no label volume: it has several values per voxel",
                 got=f"axes {head.grid.axes}",
@@ -62,6 +64,7 @@ class ItkReader:
             modality=head.modality,
             attributes=head.attributes,
             warnings=(*head.warnings, *warnings),
+            layers=head.segments if as_label else (),
         )
 
 
@@ -105,13 +108,12 @@ def _files(head: Head) -> tuple[str, ...]:
 
 
 def _series(head: Head) -> Series:
-    stem = head.path.rpartition(".")[0]
+    stem = head.path[: -len(".seg.nrrd")] if is_segmentation(head.path) else head.path.rpartition(".")[0]
     return Series(
         reader=ItkReader.name,
         source=head.path,
         files=_files(head),
-        # 3D Slicer calls the segmentation of `x.nrrd` `x.seg.nrrd`.
-        key=stem.removesuffix(".seg"),
+        key=stem,
         name=stem.rpartition("/")[2],
         modality=head.modality,
         axes=head.grid.axes,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ndvol.formats.bulk import FROM_END, Layout, confined, numbered
 from ndvol.formats.itk_header import MAX_HEADER, MM_PER_UNIT, Head, Text, canonical_axes, placed_grid
+from ndvol.formats.itk_segments import is_segmentation, segment_layers
 from ndvol.geometry import Grid
 
 _TYPES = {
@@ -113,20 +114,14 @@ def nrrd_head(root: Path, text: Text) -> Head:
     warnings: list[str] = []
     vectors = _vectors(text, len(sizes))
     names = _axis_names(text, sizes, vectors, warnings)
-    _refuse_layers(text, names, sizes)
     kept = [i for i, name in enumerate(names) if name]
     file_axes = "".join(names[i] for i in kept)
     axes, shape = canonical_axes(file_axes, [sizes[i] for i in kept])
     grid = _grid(text, axes, shape, [names.index(a) for a in "xyz" if a in names], vectors, warnings)
     kept_shape = tuple(sizes[i] for i in reversed(kept))
-    segments = [(v, text.pairs.get(k.replace("LabelValue", "Name"), "")) for k, v in text.pairs.items() if _SEGMENT(k)]
-    if segments:
-        told = ", ".join(f"{value} {name}".strip() for value, name in segments[:20])
-        warnings.append(f"the file names its segments ({told}); give the names with the category table")
-    return Head(text.path, layout, file_axes[::-1], kept_shape, grid, warnings=tuple(warnings))
-
-
-_SEGMENT = re.compile(r"Segment\d+_LabelValue").fullmatch
+    segments = segment_layers(text, sizes[names.index("c")] if "c" in names else 1)
+    modality = "SEG" if segments or is_segmentation(text.path) else ""
+    return Head(text.path, layout, file_axes[::-1], kept_shape, grid, modality, {}, tuple(warnings), segments)
 
 
 def _layout(root: Path, text: Text, count: int) -> Layout:
@@ -199,18 +194,6 @@ def _axis_names(text: Text, sizes: list[int], vectors: list[Any], warnings: list
     if "t" in letters and "time" not in kinds:
         warnings.append("the fourth axis is taken as time")
     return names
-
-
-def _refuse_layers(text: Text, names: list[str], sizes: list[int]) -> None:
-    """Slicer keeps segments that overlap in layers along a list axis; each layer has a table of its own."""
-    if "c" in names and any(re.match(r"Segment\d+_", key) for key in text.pairs):
-        raise text.fault(
-            "is a segmentation in several layers; not supported yet",
-            f"{sizes[names.index('c')]} layers",
-            expected="one layer",
-            hint="export it as one label map per segment (in 3D Slicer: Segmentations, Export to files)",
-            code="segment-layers",
-        )
 
 
 def _grid(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ndvol.formats import Holes
 
 EDGE = 1e-6
 """Voxels: a centre this close to an edge lies on it. It stands far above the rounding of an affine and far below
@@ -15,27 +18,35 @@ _BLOCK = 4096
 """Edges at a time: bounds the memory for polygons of very many vertices."""
 
 
-def fill_polygons(
-    polygons: Sequence[NDArray[np.float64]], shape: Sequence[int], *, xor: bool = False
-) -> tuple[tuple[int, int], NDArray[np.bool_]]:
-    """The voxels whose centres lie inside polygons of one structure and plane.
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The polygons of a plane, filled.
 
-    Polygons inside others are holes, those inside holes are islands, and so on (even-odd); polygons that do not
-    lie inside each other are united. Equal polygons count once.
+    Attributes
+    ----------
+    start, mask : the mask of the box around the polygons, as far as it is inside the array, and its first voxel.
+    overlap : whether a voxel lies in several polygons, so that the rule for holes decides about it.
+    """
+
+    start: tuple[int, int]
+    mask: NDArray[np.bool_]
+    overlap: bool
+
+
+def fill_polygons(polygons: Sequence[NDArray[np.float64]], shape: Sequence[int], *, holes: Holes = "auto") -> Filled:
+    """The voxels whose centres lie inside polygons of one structure and plane. Equal polygons count once.
 
     Parameters
     ----------
     polygons : (n, 2) each, vertices as continuous indices of an array of `shape`.
-    xor : combine all by even-odd, whether they lie inside each other or not (CLOSEDPLANAR_XOR).
-
-    Returns
-    -------
-    start, mask : the mask of the box around the polygons, as far as it is inside `shape`, and its first voxel.
+    holes : ``auto``: polygons inside others are holes, those inside holes are islands, and so on (even-odd), and
+        polygons that do not lie inside each other are united; ``xor``: all are combined by even-odd, whether they
+        lie inside each other or not; ``union``: all are united.
 
     >>> square = np.array([[0.5, 0.5], [0.5, 4.5], [4.5, 4.5], [4.5, 0.5]])
-    >>> start, mask = fill_polygons([square, (square - 2.5) / 2 + 2.5], (6, 6))
-    >>> start, mask.astype(int).tolist()
-    ((1, 1), [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]])
+    >>> ring = fill_polygons([square, (square - 2.5) / 2 + 2.5], (6, 6))
+    >>> ring.start, ring.mask.astype(int).tolist(), ring.overlap
+    ((1, 1), [[1, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]], True)
     """
     unique = list({polygon.tobytes(): polygon for polygon in polygons}.values())
     low = np.min([p.min(0) for p in unique], axis=0)
@@ -44,15 +55,19 @@ def fill_polygons(
     stop = np.clip(np.floor(high + EDGE) + 1, start, np.array(shape)).astype(np.int64)
     box = (int(stop[0] - start[0]), int(stop[1] - start[1]))
     masks = [polygon_mask(polygon - start, box) for polygon in unique]
-    filled = np.zeros(box, bool)
-    if xor:
-        for mask in masks:
-            filled ^= mask
+    covered = np.zeros(box, np.int32)
+    for mask in masks:
+        covered += mask
+    overlap = bool((covered > 1).any())
+    if holes == "xor":
+        filled = covered % 2 == 1
+    elif holes == "union" or not overlap:
+        filled = covered > 0
     else:
-        depths = nesting(unique)
-        for depth, mask in sorted(zip(depths, masks, strict=True), key=lambda pair: pair[0]):
+        filled = np.zeros(box, bool)
+        for depth, mask in sorted(zip(nesting(unique), masks, strict=True), key=lambda pair: pair[0]):
             filled = filled & ~mask if depth % 2 else filled | mask
-    return (int(start[0]), int(start[1])), filled
+    return Filled((int(start[0]), int(start[1])), filled, overlap)
 
 
 def polygon_mask(vertices: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -14,7 +14,8 @@ from pydicom.uid import RLELossless
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_headers import MAX_PLANE_PIXELS
-from ndvol.formats.structures import clean_name, items, numbers
+from ndvol.formats.layers import clean_name
+from ndvol.formats.structures import items, numbers
 
 SEG, LABELMAP_SEG = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 """SOP classes Segmentation Storage and Label Map Segmentation Storage."""

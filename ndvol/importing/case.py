@@ -16,6 +16,7 @@ from ndvol.catalog import CaseRecord, Objects
 from ndvol.categories import CategoryTree
 from ndvol.errors import NdvolError, SourceError
 from ndvol.importing.labels import lost_labels, read_labels, read_volume
+from ndvol.importing.merging import merged
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, PlannedVolume
 from ndvol.importing.preview import write_preview
@@ -157,7 +158,7 @@ def _write_case(
             writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
             placed.append((data.grid, data.attributes))
         del data  # one volume at a time
-        for label in read_labels(plan, options, *placed[0]):
+        for label in merged(read_labels(plan, options, *placed[0]), options):
             for source, said in label.warnings.items():
                 warn(source, said)
             writer.add_label(
@@ -167,6 +168,7 @@ def _write_case(
                 categories=label.categories,
                 reorientation=label.reorientation,
                 objects=options.objects,
+                attributes=label.attributes,
             )
         digests = [{"volume": s["volume"], "sha256": list(s["sha256"].values())} for s in sources]
         writer.set_provenance(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import OptionError, SourceError
-from ndvol.formats import LabelData, StructureReader, VolumeData, reader
+from ndvol.formats import LabelData, Series, StructureReader, VolumeData, reader
+from ndvol.formats.layers import clean_name
 from ndvol.formats.regridded import deskewed, source_planes, turned
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 from ndvol.geometry.resampling import repeat_planes
-from ndvol.importing.options import ImportOptions, names_of_values
+from ndvol.importing.naming import Named, check_named, name_structures, name_values
+from ndvol.importing.options import MERGED, ImportOptions, names_of_values
+from ndvol.importing.placing import place_label
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
 from ndvol.importing.privacy import Privacy
 
-LABEL_TOLERANCE = 0.01
-"""A label lies on its image's grid when their corners agree to this share of a voxel: NIfTI's quaternions round."""
 OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-not-planar")
 """Codes of structures that do not lie on the planes of the image."""
 
@@ -36,6 +37,7 @@ class Label:
     reorientation : what was done to the source's axes.
     categories : value -> category name.
     warnings : by source.
+    sources : value -> names in the source, where they are others than the category's and may be said.
     """
 
     name: str
@@ -44,15 +46,20 @@ class Label:
     reorientation: Reorientation
     categories: Mapping[int, str]
     warnings: Mapping[str, tuple[str, ...]]
+    sources: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """JSON values to keep beside the volume."""
+        names = {str(value): list(names) for value, names in sorted(self.sources.items())}
+        return {"source_names": names} if names else {}
 
 
-def read_volume(
-    volume: PlannedVolume, options: ImportOptions, *, as_label: bool = False
-) -> tuple[VolumeData, Reorientation]:
-    """A volume in the orientation that the options ask for, and what was done to its axes."""
-    data = reader(volume.series.reader).read(Path(volume.root), volume.series, as_label=as_label)
+def read_volume(volume: PlannedVolume, options: ImportOptions) -> tuple[VolumeData, Reorientation]:
+    """An image in the orientation that the options ask for, and what was done to its axes."""
+    data = reader(volume.series.reader).read(Path(volume.root), volume.series)
     if options.reading.deskew:
-        data = deskewed(data, as_label=as_label)
+        data = deskewed(data)
     turn = _identity(data.grid)
     if options.orientation == "canonical" and data.grid.frame == "LPS":
         turn = closest_canonical(data.grid)
@@ -88,17 +95,31 @@ def read_labels(
             yield replace(label, name=name)
 
 
-def _structure_names(names: Mapping[int, str], options: ImportOptions) -> dict[int, str]:
-    """Names of structures that come from the source, as far as they may be said."""
-    privacy = Privacy.of(options)
-    return {value: privacy.structure(name) for value, name in names.items()}
+def _named(label: Label, named: Named, source: str) -> Label:
+    """The label with the names of its structures."""
+    warnings = {**label.warnings, source: (*label.warnings.get(source, ()), *named.warnings)}
+    return replace(label, categories=named.categories, sources=named.sources, warnings=warnings)
 
 
 def _read_map(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
+    """A label map; where its file names segments in layers, one label volume for each layer."""
     [series] = planned.series
-    data, turn = _read_on_image(PlannedVolume(planned.name, planned.root, series), options, image)
-    names = name_values(planned.name, data.array, names_of_values(options.categories or plan.categories))
-    yield Label(planned.name, data.array, data.grid, turn, names, {series.source: data.warnings})
+    data, turn = _read_on_image(planned, series, options, image)
+    if not data.layers:
+        names = name_values(planned.name, data.array, names_of_values(options.categories or plan.categories))
+        yield Label(planned.name, data.array, data.grid, turn, names, {series.source: data.warnings})
+        return
+    axes, arrays = data.grid.axes, [data.array]
+    if "c" in axes:
+        axes, arrays = axes.replace("c", ""), list(np.moveaxis(data.array, axes.index("c"), 0))
+    for array, originals in zip(arrays, data.layers, strict=True):
+        grid = Grid(axes, array.shape, data.grid.affine, data.grid.frame, data.grid.unit)
+        check_named(planned.name, np.unique(array[array != 0]).tolist(), originals)
+        cleaned = {value: clean_name(name, f"segment {value}") for value, name in originals.items()}
+        said = (*data.warnings, *(warning for _, warning in cleaned.values() if warning))
+        label = Label(planned.name, array, grid, turn, {}, {series.source: said})
+        names = {value: name for value, (name, _) in cleaned.items()}
+        yield _named(label, name_structures(names, options, originals), series.source)
 
 
 def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
@@ -108,12 +129,11 @@ def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, i
     warnings: dict[str, tuple[str, ...]] = {}
     data, turn = None, _identity(image)
     for value, series in enumerate(planned.series, start=1):
-        data, turn = _read_on_image(PlannedVolume(planned.name, planned.root, series), options, image)
-        warnings[series.source] = data.warnings
-        if len(found := np.unique(data.array[data.array != 0])) > 1:
+        data, turn = _read_on_image(planned, series, options, image)
+        if len(found := np.unique(data.array[data.array != 0])) > 1 or "c" in data.grid.axes:
             raise SourceError(
                 f"{series.source} is one of several masks, but no mask of one structure",
-                got=f"values {found[:5].tolist()}",
+                got=f"values {found[:5].tolist()}" if len(found) > 1 else f"axes {data.grid.axes}",
                 expected="0 and one other value",
                 code="not-a-mask",
             )
@@ -123,11 +143,14 @@ def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, i
             layers.append(np.zeros(data.array.shape, np.uint16))
             names.append({})
         layers[at][mask] = value
-        names[at][value] = series.name
-    for layer, categories in zip(layers, names, strict=True):
+        names[at][value], warning = clean_name(series.name, f"structure {value}")
+        warnings[series.source] = (*data.warnings, *([warning] if warning else []))
+    originals = {value: series.name for value, series in enumerate(planned.series, start=1)}
+    for layer, cleaned in zip(layers, names, strict=True):
         small = layer.astype(np.uint8) if len(planned.series) < 256 else layer
-        named = _structure_names(categories, options)
-        yield Label(planned.name, small, data.grid if data else image, turn, named, warnings)
+        label = Label(planned.name, small, data.grid if data else image, turn, {}, warnings)
+        known = {value: originals[value] for value in cleaned}
+        yield _named(label, name_structures(cleaned, options, known), planned.series[0].source)
 
 
 def _read_structures(
@@ -163,10 +186,9 @@ def _read_structures(
             code=error.code,
         ) from error
     for data in _on_every_plane(drawn, spatial, facts):
-        warnings = {series.source: data.warnings}
-        named = _structure_names(data.categories, options)
         name = Privacy.of(options).label_volume(data.name, planned.name)
-        yield Label(name, data.array, spatial, _identity(spatial), named, warnings)
+        label = Label(name, data.array, spatial, _identity(spatial), {}, {series.source: data.warnings})
+        yield _named(label, name_structures(data.categories, options, data.originals), series.source)
 
 
 def _on_every_plane(
@@ -189,46 +211,14 @@ def _on_every_plane(
     ]
 
 
-def _read_on_image(volume: PlannedVolume, options: ImportOptions, image: Grid) -> tuple[VolumeData, Reorientation]:
-    """A label with the grid of its image, on which it must lie: labels are placed by geometry."""
-    data, turn = read_volume(volume, options, as_label=True)
-    if data.grid.matches(image, tolerance=LABEL_TOLERANCE):
-        # The image's grid is the truth; the label's may differ from it by rounding.
-        return (replace(data, grid=image) if image.shape == data.array.shape else data), turn
-
-    def describe(grid: Grid) -> str:
-        steps, origin = np.round(grid.spacing, 4).tolist(), np.round(grid.origin, 3).tolist()
-        return f"{grid.axes} {grid.shape}, spacing {steps}, origin {origin}, {grid.frame}"
-
-    raise SourceError(
-        f"label {volume.series.source} does not lie on the grid of its image",
-        got=describe(data.grid),
-        expected=describe(image),
-        hint="resample the label onto the image, or pair it with the image that it was drawn on",
-        code="label-off-grid",
-    )
-
-
-def name_values(label: str, array: NDArray[Any], table: Mapping[int, str]) -> dict[int, str]:
-    """Value -> category name of a label map; see `ImportOptions.categories`.
-
-    >>> name_values("mask", np.array([0, 1]), {}), name_values("seg", np.array([0, 2, 5]), {})
-    ({1: 'mask'}, {2: 'seg-2', 5: 'seg-5'})
-    """
-    found = [int(v) for v in np.unique(array) if v != 0]
-    if table:
-        if unnamed := [v for v in found if v not in table]:
-            raise SourceError(
-                f"label {label!r} holds values that the category table does not name",
-                got=unnamed[:10],
-                expected=f"of {sorted(table)[:20]}",
-                hint="add them to the table",
-                code="unnamed-values",
-            )
-        return dict(table)
-    if found in ([], [1]):
-        return {1: label}
-    return {v: f"{label}-{v}" for v in found}
+def _read_on_image(
+    planned: PlannedLabel, series: Series, options: ImportOptions, image: Grid
+) -> tuple[VolumeData, Reorientation]:
+    """A label map of a case on the grid of its image."""
+    data = reader(series.reader).read(Path(planned.root), series, as_label=True)
+    if options.reading.deskew:
+        data = deskewed(data, as_label=True)
+    return place_label(data, image, series.source)
 
 
 def _identity(grid: Grid) -> Reorientation:
@@ -240,4 +230,5 @@ def lost_labels(labels: Sequence[PlannedLabel], published: set[str]) -> list[str
     """Those of the `published` label volumes that the planned labels will not make again."""
     if any(label.kind == "structures" for label in labels):
         return []  # structures bring their own names
-    return sorted(n for n in published if not any(n == p.name or n.startswith(f"{p.name}-") for p in labels))
+    made = [p.name for p in labels] + [MERGED] * bool(labels)
+    return sorted(n for n in published if not any(n == name or n.startswith(f"{name}-") for name in made))

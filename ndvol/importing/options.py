@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 from ndvol.categories import CategoryTree
 from ndvol.errors import CategoryError, OptionError
 from ndvol.formats import DEFAULT_READING, ReadOptions
+
+MERGED = "merged"
+"""Name of the label volume that `ImportOptions.merge` makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,14 @@ class ImportOptions:
     labels : folder or file with the label maps of the images; by default they are found in a folder called
         ``labels``, ``labelsTr``, ``masks``, ``segmentations`` … beside one called ``images``, ``imagesTr`` ….
     label_name : name of the label volume; the name of the label folder by default.
-    categories : kwcoco category dictionaries, with the additional key ``value`` for those that label maps hold.
-        Without them the value 1 of a binary mask is called like its label volume, other values ``<label>-<value>``.
+    categories : kwcoco category dictionaries, with two additional keys: ``value`` for those that label maps hold, and
+        ``names``, a list of what structures of that category (ROIs, segments, files of masks) are called besides its
+        own name; case and blanks do not count. A structure that no row names keeps its name, with a warning; a value
+        that no row names is refused. Without a table the value 1 of a binary mask is called like its label volume,
+        other values ``<label>-<value>``. Segments that a file names itself go by their names, never by ``value``.
+    merge : categories whose voxels go into one label volume ``merged`` instead of their own, with the values 1, 2, 3
+        … in this order; where they overlap the earlier wins, and a warning says how many voxels that took. Each
+        must be in the case or in `categories`.
     modality : of sources that do not state one; it also names the image volume (``image`` when empty).
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
@@ -55,6 +65,7 @@ class ImportOptions:
     labels: str | None = None
     label_name: str | None = None
     categories: tuple[Mapping[str, Any], ...] = ()
+    merge: tuple[str, ...] = ()
     modality: str = ""
     orientation: str = "canonical"
     objects: str = "component"
@@ -75,12 +86,15 @@ class ImportOptions:
         values = [row["value"] for row in self.categories if row.get("value") is not None]
         if len(set(values)) != len(values) or not all(isinstance(v, int) and v > 0 for v in values):
             raise CategoryError("each `value` in the categories must be a positive integer of its own", got=values)
+        categories_of_names(self.categories)
+        if len(set(self.merge)) < len(self.merge) or not all(isinstance(n, str) and n for n in self.merge):
+            raise OptionError("the categories to merge must be names, each once", got=list(self.merge))
 
     def fingerprint(self) -> dict[str, Any]:
         """The options that change the content of a case's file; paths do not."""
         named = ("label_name", "modality", "orientation", "objects")
-        categories = [dict(c) for c in self.categories]
-        return {**{n: getattr(self, n) for n in named}, "reading": asdict(self.reading), "categories": categories}
+        lists = {"categories": [dict(c) for c in self.categories], "merge": list(self.merge)}
+        return {**{n: getattr(self, n) for n in named}, "reading": asdict(self.reading), **lists}
 
 
 def names_of_values(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
@@ -88,8 +102,40 @@ def names_of_values(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     return {row["value"]: row["name"] for row in categories if row.get("value") is not None}
 
 
+def categories_of_names(categories: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Name of a structure as `folded` has it -> category name: the category's own and those under ``names``.
+
+    >>> categories_of_names([{"name": "tumor", "names": ["GTV-1", "gtv1"]}])
+    {'tumor': 'tumor', 'gtv-1': 'tumor', 'gtv1': 'tumor'}
+
+    Raises
+    ------
+    CategoryError : when ``names`` is no list of names, or two categories have one name.
+    """
+    found: dict[str, str] = {}
+    for row in categories:
+        names = row.get("names") or []
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.strip() for name in names):
+            raise CategoryError(f"`names` of category {row['name']!r} must be a list of names", got=names)
+        for name in (row["name"], *names):
+            other = found.setdefault(folded(name), row["name"])
+            if other != row["name"]:
+                raise CategoryError(
+                    f"the categories {other!r} and {row['name']!r} have one name",
+                    got=name,
+                    hint="case and blanks do not count",
+                    code="category-twice",
+                )
+    return found
+
+
+def folded(name: str) -> str:
+    """What names have in common that differ in case, blanks or the coding of accents alone."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
 def read_categories(path: str | Path) -> tuple[dict[str, Any], ...]:
-    """The category table of a JSON file: a list of kwcoco categories with ``value``, or ``{"1": "liver", …}``.
+    """The category table of a JSON file, see `ImportOptions.categories`: a list of rows, or ``{"1": "liver", …}``.
 
     Raises
     ------

@@ -72,7 +72,7 @@ class Privacy:
                     hint="make one with `head -c 32 /dev/urandom`",
                     code="phi-key",
                 )
-        named = {row["name"] for row in options.categories} | {options.label_name, options.modality}
+        named = {row["name"] for row in options.categories} | {options.label_name, options.modality, *options.merge}
         return cls(options.phi, key, frozenset(name for name in named if name))
 
     @property

@@ -127,6 +127,7 @@ class CaseWriter:
         categories: Mapping[int, str],
         reorientation: Reorientation | None = None,
         objects: str = "component",
+        attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Add a label volume with its index: voxels per chunk and value, and the objects.
 
@@ -135,13 +136,14 @@ class CaseWriter:
         array : integers in storage order, 0 is background; chunks of background alone are not stored.
         categories : value -> category name, for every value that occurs and any that was looked for.
         objects : ``component`` or ``category``, see `find_objects`.
+        attributes : JSON values kept beside the volume.
         """
         if array.dtype.kind not in "biu":
             raise OptionError(f"label volume {name!r} must be integers", got=array.dtype)
         found = {int(v) for v in np.unique(array)} - {0}
         if unnamed := sorted(found - set(categories)):
             raise OptionError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
-        self._add_volume(f"labels/{name}", array, grid, reorientation, {"objects": objects})
+        self._add_volume(f"labels/{name}", array, grid, reorientation, {**(attributes or {}), "objects": objects})
         group = self._file[f"labels/{name}"]
         put_categories(group, categories)
         self._index(group, count_chunks(array, group["0"].chunks), find_objects(array, objects))

@@ -24,7 +24,7 @@ from ndvol.formats.dicom_headers import uid_hash
 from ndvol.formats.dicom_seg import DicomSegReader
 from ndvol.formats.polygons import fill_polygons, polygon_mask
 from ndvol.formats.rtstruct import RtstructReader
-from ndvol.formats.structures import MAX_LAYERS, Piece, Structure, label_volumes
+from ndvol.formats.layers import MAX_LAYERS, Piece, Structure, label_volumes
 from ndvol.formats.writing import write_dicom_series
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 
@@ -566,8 +566,8 @@ def test_polygons_turn_with_the_volume(polygon, seed):
 
 
 def test_a_polygon_wholly_outside_fills_nothing():
-    start, mask = fill_polygons([np.array([[-9.0, -9], [-9, -3], [-3, -3]])], (5, 5))
-    assert (start, mask.any()) == ((0, 0), False)
+    filled = fill_polygons([np.array([[-9.0, -9], [-9, -3], [-3, -3]])], (5, 5))
+    assert (filled.start, filled.mask.any(), filled.overlap) == ((0, 0), False, False)
 
 
 # Real scans.
