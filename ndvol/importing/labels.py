@@ -18,7 +18,7 @@ from ndvol.formats.regridded import deskewed, source_planes, turned
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 from ndvol.geometry.resampling import repeat_planes
 from ndvol.importing.naming import Named, check_named, name_structures, name_values
-from ndvol.importing.options import MERGED, ImportOptions, names_of_values
+from ndvol.importing.options import MERGED, ImportOptions, categories_of_names, folded, names_of_values
 from ndvol.importing.placing import place_label
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
 from ndvol.importing.privacy import Privacy
@@ -106,7 +106,9 @@ def _read_map(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, ima
     [series] = planned.series
     data, turn = _read_on_image(planned, series, options, image)
     if not data.layers:
-        names = name_values(planned.name, data.array, names_of_values(options.categories or plan.categories))
+        # A lone mask of one structure: its file may be called like a category of the table.
+        known = categories_of_names(options.categories).get(folded(series.name), planned.name)
+        names = name_values(known, data.array, names_of_values(options.categories or plan.categories))
         yield Label(planned.name, data.array, data.grid, turn, names, {series.source: data.warnings})
         return
     axes, arrays = data.grid.axes, [data.array]

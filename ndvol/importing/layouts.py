@@ -1,7 +1,8 @@
 """Folder layouts: which series are images, which are labels, and which of them form one case.
 
 Known without being told: image and label folders side by side, nnU-Net raw and Medical Segmentation Decathlon (by their
-``dataset.json``), and a folder of masks beside an image, one mask per structure (TotalSegmentator).
+``dataset.json``), a folder of masks beside an image, one mask per structure (TotalSegmentator), and segmentations that
+say so themselves beside their image (``x.seg.nrrd`` of 3D Slicer).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ LABEL_FOLDERS = frozenset(
     {"label", "labels", "labelstr", "labelsts", "labelsval", "mask", "masks", "seg", "segmentation", "segmentations"}
 )
 """Names of folders that hold images and their labels; compared in lower case."""
+SEGMENTATION = "SEG"
+"""Modality of a series that says itself that it is a segmentation."""
 _PART = re.compile(r"(tr|ts|val)$")
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
 """nnU-Net's names of images: ``<case>_<channel>``."""
@@ -52,6 +55,7 @@ class Place:
     name : of the image (its channel) or label volume; empty when the layout does not say.
     case : proposal for the name of the case.
     root : the folder that the series' files are relative to.
+    alone : a label that is a whole label map of its own, whatever other labels stand beside it.
     """
 
     series: Series
@@ -61,20 +65,28 @@ class Place:
     name: str
     case: str
     root: str
+    alone: bool = False
 
 
 def place_series(series: Iterable[Series], root: str, tables: Mapping[str, DatasetTable]) -> list[Place]:
     """The place of each series, by the first folder on its path that has a telling name.
 
     A folder named like labels counts only where images stand beside it: in a folder named like images, or directly.
+    What says itself that it is a segmentation is a label wherever it stands.
     """
     series = list(series)
     roles = [_folder_role(s) for s in series]
-    with_images = {group for role, group, _, _ in roles if role != "label"}
+    with_images = {
+        group
+        for (role, group, _, _), s in zip(roles, series, strict=True)
+        if role != "label" and s.modality != SEGMENTATION
+    }
     places = []
     for s, (role, group, folder, key) in zip(series, roles, strict=True):
         if role == "label" and group in with_images:
             places.append(Place(s, "label", group, key, folder, s.name, root))
+        elif s.modality == SEGMENTATION:
+            places.append(Place(s, "label", group, key, "segmentation", s.name, root, alone=True))
         elif role != "label":
             places.append(_image_place(s, group, key, root, tables.get(group)))
         else:

@@ -54,7 +54,7 @@ def name_structures(
     categories = {value: privacy.structure(table.get(folded(name), name)) for value, name in names.items()}
     told = {**names, **(originals or {})}
     sources = {value: (told[value],) for value, category in categories.items() if told[value] != category}
-    warning = f"the category table does not name {listing(dict.fromkeys(unknown))}"
+    warning = f"the category table does not name {listing(list(dict.fromkeys(unknown)))}"
     return Named(categories, {} if privacy.strict else sources, (warning,) if unknown else ())
 
 

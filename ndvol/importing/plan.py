@@ -268,8 +268,10 @@ def _plan_labels(members: Sequence[Place]) -> tuple[list[PlannedLabel], list[Pla
     """
     volumes: dict[str, list[Place]] = {}
     for place in members:
-        volumes.setdefault(slug(place.name), []).append(place)
-    planned, doubled = [], []
+        if not place.alone:
+            volumes.setdefault(slug(place.name), []).append(place)
+    planned = [PlannedLabel(slug(p.name), p.root, (p.series,), "map") for p in members if p.alone]
+    doubled: list[Place] = []
     for name, found in volumes.items():
         masks = len({p.key for p in found}) == len(found) and len({p.name for p in found}) == 1
         if not masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from ndvol.formats import DEFAULT_READING, Reader, ReadOptions, Scan, VolumeData
 from ndvol.geometry import Grid
+
+sys.path.insert(0, str(Path(__file__).parent))  # makes `structure_files` importable
 
 SHAPE = (6, 5, 4)
 

@@ -374,20 +374,6 @@ def test_nrrd_headers_that_are_refused(tmp_path, voxels, refusal, fields, code):
     assert refusal(READER, tmp_path)[0] == code
 
 
-def test_segments_in_one_layer_are_a_label_map_and_in_several_are_refused(tmp_path, voxels, read_one, refusal):
-    labels = (voxels > 0).astype(np.uint8) * 3
-    pairs = ["Segment0_LabelValue:=3\n", "Segment0_Name:=Liver\n", "Segment0_Layer:=0\n"]
-    write_nrrd(tmp_path / "scan.seg.nrrd", labels, lines=pairs)
-    volume = read_one(READER, tmp_path, as_label=True)
-    np.testing.assert_array_equal(volume.array, labels)
-    assert "3 Liver" in volume.warnings[0]
-    layers = np.stack([labels, labels], axis=-1)
-    write_nrrd(tmp_path / "scan.seg.nrrd", layers, {"kinds": "list domain domain domain"}, lines=pairs)
-    code, message = refusal(READER, tmp_path)
-    assert code == "segment-layers"
-    assert "one label map per segment" in message
-
-
 def test_key_and_files(tmp_path, voxels, scan):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "v.raw").write_bytes(voxels.tobytes())
@@ -395,7 +381,7 @@ def test_key_and_files(tmp_path, voxels, scan):
     write_nrrd(tmp_path / "sub" / "scan.v2.seg.nrrd", voxels)
     one, two = scan(READER, tmp_path).series
     assert (one.key, one.name, one.files) == ("sub/scan.v1", "scan.v1", ("sub/scan.v1.nhdr", "sub/v.raw"))
-    assert (two.key, two.name) == ("sub/scan.v2", "scan.v2.seg")
+    assert (two.key, two.name) == ("sub/scan.v2", "scan.v2")
 
 
 def test_any_header_text_ends_in_an_ndvol_error_or_a_volume(tmp_path, voxels, scan):

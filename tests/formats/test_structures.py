@@ -2,9 +2,7 @@
 
 import pickle
 import shutil
-import warnings
 
-import highdicom
 import nibabel
 import numpy as np
 import pydicom
@@ -12,19 +10,18 @@ import pytest
 import SimpleITK
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import RLELossless
 from skimage.draw import polygon2mask
+from structure_files import CLOSED, write_rt, write_seg
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import LabelData, StructureReader, readers
 from ndvol.formats.dicom import DicomReader
 from ndvol.formats.dicom_headers import uid_hash
 from ndvol.formats.dicom_seg import DicomSegReader
+from ndvol.formats.layers import MAX_LAYERS, Piece, Structure, label_volumes
 from ndvol.formats.polygons import fill_polygons, polygon_mask
 from ndvol.formats.rtstruct import RtstructReader
-from ndvol.formats.layers import MAX_LAYERS, Piece, Structure, label_volumes
 from ndvol.formats.writing import write_dicom_series
 from ndvol.geometry import Grid, Reorientation, closest_canonical
 
@@ -77,28 +74,6 @@ def segments(rng, n=3, share=0.4):
     masks[2] = False
     masks[4, ..., 0] = False
     return masks
-
-
-def write_seg(file, images, pixels, kind, labels=("Liver", "Left lung", "Tumour"), **options):
-    described = [
-        highdicom.seg.SegmentDescription(
-            k,
-            label,
-            codes.SCT.Organ,
-            codes.SCT.Liver,
-            highdicom.seg.SegmentAlgorithmTypeValues.MANUAL,
-        )
-        for k, label in enumerate(labels, start=1)
-    ]
-    names = {"manufacturer": "n", "manufacturer_model_name": "m", "software_versions": "1", "device_serial_number": "1"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        seg = highdicom.seg.Segmentation(
-            images, pixels, kind, described, generate_uid(), 1, generate_uid(), 1, **names, **options
-        )
-        file.parent.mkdir(exist_ok=True)
-        seg.save_as(file)
-    return file
 
 
 def by_value(volumes):
@@ -270,38 +245,6 @@ def test_contradictions_in_a_seg_are_refused(tmp_path, images, grid, change, cod
 
 SQUARE = [(1, 1), (1, 5), (7, 5), (7, 1)]
 HOLE = [(2.5, 2.5), (2.5, 3.5), (5.5, 3.5), (5.5, 2.5)]
-CLOSED = "CLOSED_PLANAR"
-
-
-def write_rt(file, grid, rois, numbers=None):
-    """`rois`: name -> contours (type, plane, [(y, x), …]) in voxels of `grid`, or (type, points (n, 3))."""
-    rt = Dataset()
-    rt.file_meta = FileMetaDataset()
-    rt.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    rt.SOPClassUID, rt.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.3", generate_uid()
-    rt.SeriesInstanceUID, rt.Modality, rt.PatientName = generate_uid(), "RTSTRUCT", "Doe^Jane"
-    frame, study, series = Dataset(), Dataset(), Dataset()
-    frame.FrameOfReferenceUID, series.SeriesInstanceUID = "1.2.3", "1.2.4"
-    study.RTReferencedSeriesSequence = [series]
-    frame.RTReferencedStudySequence = [study]
-    rt.ReferencedFrameOfReferenceSequence = [frame]
-    rt.StructureSetROISequence, rt.ROIContourSequence = [], []
-    for number, (name, contours) in zip(numbers or range(1, 99), rois.items(), strict=False):
-        roi, drawn = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, "1.2.3"
-        drawn.ReferencedROINumber = number
-        drawn.ContourSequence = []
-        for kind, *where in contours:
-            points = [(where[0], *p) for p in where[1]] if len(where) == 2 else where[0]
-            item = Dataset()
-            item.ContourGeometricType, item.NumberOfContourPoints = kind, len(points)
-            item.ContourData = [f"{v:.6f}" for v in grid.world(points).ravel()]
-            drawn.ContourSequence.append(item)
-        rt.StructureSetROISequence.append(roi)
-        rt.ROIContourSequence.append(drawn)
-    file.parent.mkdir(exist_ok=True)
-    rt.save_as(file, enforce_file_format=True)
-    return file
 
 
 def filled(*polygons):
@@ -321,7 +264,11 @@ def test_a_square_with_a_hole_and_an_island(tmp_path, grid):
     island = [(3.2, 2.8), (3.2, 3.2), (4.5, 3.2), (4.5, 2.8)]
     rois = {"Body": [(CLOSED, 1, HOLE), (CLOSED, 1, SQUARE), (CLOSED, 3, SQUARE), (CLOSED, 1, island)]}
     (volume,) = drawn(tmp_path, grid, rois)
-    assert (volume.name, dict(volume.categories), volume.warnings) == ("structures", {1: "Body"}, ())
+    assert (volume.name, dict(volume.categories), volume.warnings) == (
+        "structures",
+        {1: "Body"},
+        ("ROIs with contours inside or across each other, and in how many planes (holes: auto): Body (1)",),
+    )
     assert volume.array.dtype == np.uint8
     np.testing.assert_array_equal(volume.array[1], filled(SQUARE, HOLE, island))
     np.testing.assert_array_equal(volume.array[3], filled(SQUARE))
