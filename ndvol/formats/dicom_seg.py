@@ -50,7 +50,8 @@ class DicomSegReader:
 
     Each frame goes where its own functional groups (PS3.3 C.7.6.16) put it, whatever order the frames have and
     however the image was turned since; frames that are not there are background. The value of a segment is its
-    SegmentNumber. Segments without a voxel stay among the categories: somebody looked and found nothing.
+    SegmentNumber; a voxel belongs to a fractional segment from a share of `FRACTION` on. Segments without a voxel
+    stay among the categories: somebody looked and found nothing.
     """
 
     name = KIND.reader

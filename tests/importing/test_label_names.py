@@ -178,6 +178,18 @@ def test_the_first_named_wins_where_categories_overlap(tmp_path, write):
     np.testing.assert_array_equal(np.asarray(rest) != 0, masks["Cord"] > 0)
 
 
+def test_categories_of_several_sources_are_merged(tmp_path):
+    masks = boxes(liver=(0, 8), tumor=(5, 10))
+    image = write_series(tmp_path / "raw")
+    for name, mask in masks.items():
+        write_seg(tmp_path / "raw" / f"{name}.dcm", image, mask, "BINARY", [name])
+    catalog, case = imported(tmp_path, ImportOptions(merge=("tumor", "liver")))
+    assert list(case.labels) == ["merged"]
+    expected = np.where(masks["tumor"], 1, np.where(masks["liver"], 2, 0))
+    np.testing.assert_array_equal(case.labels["merged"], expected)
+    assert {v.case for v in catalog.verdicts} == {case.name}
+
+
 def test_a_case_without_a_category_that_the_table_has_goes_on_and_others_are_refused(tmp_path, write):
     write(tmp_path / "raw", boxes(liver=(0, 8)))
     _, case = imported(tmp_path, ImportOptions(categories=TABLE, merge=("tumor", "liver")))

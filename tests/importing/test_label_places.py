@@ -18,6 +18,7 @@ GRID = Grid.regular("zyx", (6, 10, 12), spacing=(3, 1, 1), origin=(-5, 4, 20))
 PART = Window((1, 2, 4), (3, 5, 6))
 IMAGE = np.random.default_rng(0).integers(-500, 500, GRID.shape).astype(np.int16)
 NATIVE = ImportOptions(orientation="native")
+TURN = Reorientation((2, 0, 1), (True, False, True))
 
 
 def labels(shape=PART.shape, values=3):
@@ -43,9 +44,7 @@ def message(catalog, ending):
 
 
 @pytest.mark.parametrize("options", [None, NATIVE], ids=["canonical", "native"])
-@pytest.mark.parametrize(
-    "turn", [Reorientation((0, 1, 2), (False,) * 3), Reorientation((2, 0, 1), (True, False, True))]
-)
+@pytest.mark.parametrize("turn", [Reorientation((0, 1, 2), (False,) * 3), TURN], ids=["as it is", "turned"])
 def test_a_label_of_a_part_of_the_image_goes_where_its_geometry_says(tmp_path, options, turn):
     truth, grid = labels(), GRID.crop(PART)
     pair(tmp_path / "raw", turn.array(truth, axes="zyx"), turn.grid(grid))
@@ -100,10 +99,8 @@ def test_background_may_reach_beyond_the_image_and_labelled_voxels_may_not(tmp_p
     ids=["origin 0", "half a voxel", "coarser", "LOCAL"],
 )
 def test_a_part_without_a_proven_place_is_refused(grid):
-    image = Grid.regular(
-        "zyx", (20, 20, 20), spacing=(3, 1, 1), origin=(-5, 4, 20) if any(grid.origin) else (-5, -4, -9)
-    )
-    image = image if grid.frame == "LPS" else Grid(image.axes, image.shape, image.affine, "LOCAL", "mm")
+    origin = (-5, 4, 20) if any(grid.origin) else (-5, -4, -9)
+    image = Grid.regular("zyx", (20, 20, 20), spacing=(3, 1, 1), origin=origin, frame=grid.frame)
     with pytest.raises(SourceError) as caught:
         place_label(VolumeData(labels(), grid), image, "a.nii")
     assert caught.value.code == "label-off-grid"
