@@ -16,8 +16,6 @@ from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
-    from ndvol.formats import Holes
-    from ndvol.geometry.gaps import OnGap
     from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
 
@@ -80,6 +78,7 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 )
 @click.option("--deskew", is_flag=True, help="Shift the planes of a tilted gantry onto an orthogonal grid.")
 @click.option("--holes", type=click.Choice(["auto", "xor", "union"]), default="auto", help="RTSTRUCT: nested contours.")
+@click.option("--dataset", default="", help="Path of the data set to import from HDF5 files that hold several.")
 @click.option(
     "--phi",
     type=click.Choice(["strict", "research", "keep"]),
@@ -98,9 +97,6 @@ def import_command(
     jobs: int,
     dry_run: bool,
     as_json: bool,
-    on_gap: OnGap,
-    deskew: bool,
-    holes: Holes,
     **options: Any,
 ) -> None:
     """Import SOURCE (a folder of any depth, or one file) into the folder BUNDLE."""
@@ -108,7 +104,7 @@ def import_command(
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
     named = read_categories(categories) if categories else ()
-    reading = ReadOptions(on_gap, deskew, holes)
+    reading = ReadOptions(**{name: options.pop(name) for name in ("on_gap", "deskew", "holes", "dataset")})
     plan = plan_import(source, ImportOptions(categories=named, reading=reading, **options))
     if dry_run:
         _show_plan(plan, as_json)

@@ -53,11 +53,14 @@ class ReadOptions:
     holes : what the contours of one ROI of an RTSTRUCT make of each other in one plane. ``auto``: those inside
         others cut holes and those inside holes are islands, others are united, and where all are CLOSEDPLANAR_XOR
         they are combined by even-odd; ``xor``: all are combined by even-odd; ``union``: no holes.
+    dataset : path in HDF5 files of the data set to import, the same in all of them; empty for the only one that may
+        be a volume.
     """
 
     on_gap: OnGap = "refuse"
     deskew: bool = False
     holes: Holes = "auto"
+    dataset: str = ""
 
     def __post_init__(self) -> None:
         if self.holes not in get_args(Holes):

@@ -17,6 +17,7 @@ MAX_HEADER = 2**22
 """Bytes read of a text header; real ones, with a name per slice and segment, stay far below."""
 MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
 MM_PER_UNIT |= {"microns": 1e-3, "micrometer": 1e-3, "millimeters": 1.0, "meter": 1000.0, "nm": 1e-6}
+MM_PER_UNIT |= {"micrometers": 1e-3, "μm": 1e-3, "nanometer": 1e-6, "nanometers": 1e-6}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Grid, Window
+from ndvol.hdf5 import READ_ERRORS, get
 from ndvol.label_index import LabelIndex
 from ndvol.store.direct import DirectReader, direct_reader
-from ndvol.store.hdf5 import READ_ERRORS, get, get_text, open_dataset, open_file, open_with_notes, read_table
+from ndvol.store.hdf5 import get_text, open_dataset, open_file, open_with_notes, read_table
 from ndvol.store.verify import check_format
 from ndvol.volumes import Case, LabelVolume, Volume
 

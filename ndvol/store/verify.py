@@ -16,7 +16,8 @@ import xxhash
 from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
-from ndvol.store.hdf5 import READ_ERRORS, forget, get_dataset, get_text, open_once, read_table
+from ndvol.hdf5 import READ_ERRORS, get_dataset, open_once
+from ndvol.store.hdf5 import forget, get_text, read_table
 
 FORMAT_VERSION = "1.0"
 ATTRIBUTES_DIGEST = "attributes_xxh3"

@@ -38,6 +38,12 @@ def voxels() -> np.ndarray:
 
 
 @pytest.fixture
+def hdf5_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 files are scanned here and not in a process of their own, which takes a second to start."""
+    monkeypatch.setattr("ndvol.formats.hdf5_files.in_child", lambda work, items: map(work, items))
+
+
+@pytest.fixture
 def scan() -> Callable[..., Scan]:
     def run(reader: Reader, root: Path, options: ReadOptions = DEFAULT_READING) -> Scan:
         files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())

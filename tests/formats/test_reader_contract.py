@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import h5py
 import nibabel
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from ndvol.errors import NdvolError
 from ndvol.formats import Series, readers
 from ndvol.formats.arrays import ArrayReader
 from ndvol.formats.dicom import DicomReader
+from ndvol.formats.hdf5_files import Hdf5Reader
 from ndvol.formats.itk_images import ItkReader
 from ndvol.formats.neuro import NeuroReader
 from ndvol.formats.nifti import NiftiReader
@@ -32,6 +34,15 @@ def _write(name, root, voxels, grid):
     elif name == "neuro":
         for file in ("a.mgh", "b.mgz"):
             nibabel.save(nibabel.MGHImage(voxels.T, grid.nifti_affine), root / file)
+    elif name == "hdf5":
+        with h5py.File(root / "a.h5", "w") as file:
+            file.create_dataset("voxels", data=voxels, chunks=(3, 3, 3), compression="gzip", fletcher32=True)
+        with h5py.File(root / "b.hdf5", "w") as file:
+            file["reconstruction_rss"] = voxels.astype(np.float32)
+        with h5py.File(root / "c.h5", "w") as file:
+            file["s00/resolutions"] = np.ones((1, 3))
+            for t in range(2):
+                file[f"t{t:05d}/s00/0/cells"] = voxels
     elif name == "arrays":
         np.save(root / "a.npy", voxels)
         np.savez_compressed(root / "b.npz", voxels=voxels.astype(">i2"))
@@ -41,9 +52,10 @@ def _write(name, root, voxels, grid):
 
 
 @pytest.fixture(
-    params=[ArrayReader, DicomReader, ItkReader, NeuroReader, NiftiReader, PictureReader], ids=lambda r: r.name
+    params=[ArrayReader, DicomReader, Hdf5Reader, ItkReader, NeuroReader, NiftiReader, PictureReader],
+    ids=lambda r: r.name,
 )
-def reader(request):
+def reader(request, hdf5_in_this_process):
     return request.param()
 
 
