@@ -38,7 +38,7 @@ class Part:
     ----------
     name : tells it from others of the file; empty for the only one.
     datasets : where its values are; several are one time each, along a ``t`` axis in front.
-    letters, shape : axes in the file's order.
+    letters, shape : axes in the file's order; those of `grid` lack a t or c of length 1.
     dtype : of the volume.
     grid : in storage order.
     files : that it was read from besides the HDF5 file.
@@ -135,7 +135,9 @@ def part_of(path: str, dataset: Any, size: int) -> Part:
             hint="set the attribute `axes`, such as 'tczyx'",
             code="axes",
         )
-    axes, stored = canonical_axes(letters, list(shape))
+    # ilastik gives every data set a t and a c.
+    kept = [(a, n) for a, n in zip(letters, shape, strict=True) if n > 1 or a in "zyx"]
+    axes, stored = canonical_axes("".join(a for a, _ in kept), [n for _, n in kept])
     # bool as uint8 and float16 as float32: nothing is lost.
     dtype = np.dtype({"b1": "u1", "f2": "f4"}.get(dataset.dtype.str[1:], dataset.dtype.str[1:]))
     notes = () if stated else (f"the axes have no names; taken as {', '.join(letters)}",)
@@ -145,8 +147,9 @@ def part_of(path: str, dataset: Any, size: int) -> Part:
 
 def read_part(part: Part, datasets: list[Any]) -> tuple[NDArray[Any], list[str]]:
     """The values in storage order, and warnings; `datasets` are those that `Part.datasets` names."""
-    order = [part.letters.index(a) for a in part.grid.axes if a in part.letters]
-    stacked = len(part.letters) < len(part.grid.axes)
+    dropped = [a for a in part.letters if a not in part.grid.axes]
+    order = [part.letters.index(a) for a in (*dropped, *part.grid.axes) if a in part.letters]
+    stacked = len(datasets) > 1
     warnings: list[str] = []
     out = np.empty(part.grid.shape, part.dtype)
     for k, dataset in enumerate(datasets):
@@ -157,7 +160,7 @@ def read_part(part: Part, datasets: list[Any]) -> tuple[NDArray[Any], list[str]]
         if part.dtype == np.uint16 and values.dtype == np.int16:
             values = values.view(np.uint16)
         target = out[k] if stacked else out
-        target[...] = values.transpose(order)
+        target[...] = values.transpose(order).reshape(target.shape)
     return out, warnings
 
 

@@ -172,6 +172,13 @@ class TestAxes:
         np.testing.assert_array_equal(volume.array, np.einsum(f"{letters}->{axes}", array))
         assert not any("no names" in w for w in volume.warnings)
 
+    def test_times_and_channels_of_one_are_dropped(self, file, read):
+        file["x"] = NOISE.transpose(2, 1, 0)[None, :, :, :, None]
+        file["x"].attrs.update(axes="cxyzt", element_size_um=[1, 1, 1])
+        volume = read(as_label=True)
+        assert volume.grid.axes == "zyx"
+        np.testing.assert_array_equal(volume.array, NOISE)
+
     @pytest.mark.parametrize("how", ["labels", "axistags", "list"])
     @pytest.mark.parametrize("names", [["z", "y", "coil"], ["z", "y", "y"], ["t", "z", "y"], ["y", "x"]])
     def test_names_that_are_no_axes_of_ours_are_refused(self, file, refused, how, names):
