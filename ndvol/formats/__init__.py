@@ -132,6 +132,8 @@ class VolumeData:
     attributes : allow-listed facts kept beside the volume, with DICOM keywords or NIfTI names as keys
         (``RescaleSlope``, ``PhotometricInterpretation`` …): numbers and short strings. ``PixelPaddingValue`` is the
         stored value; ``PixelPaddingValueOutput`` is what such a voxel holds in `array`.
+        ``t_spacing_s`` is the time from one index of t to the next in seconds; where that varies, ``t_times_s`` holds
+        the time of each as JSON.
     warnings : what the user should know though the volume was read.
     layers : of a label volume whose source names its values: value -> name as the source has it, one mapping per
         layer. Layers lie along the axis c when there is one.

@@ -18,7 +18,7 @@ from ndvol.formats.faults import reason
 
 MAX_PIXELS = 2**28
 """Pixels of one picture: 16,384 squared. More is refused before anything is decoded."""
-_EXIF_ORIENTATION = 0x0112
+EXIF_ORIENTATION = 0x0112
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Image.init()
@@ -65,11 +65,7 @@ def read_picture_header(root: Path, path: str) -> Picture:
         with _opened(root / path) as image:
             width, height = image.size
             bits, colour, alpha = _layout(root / path, image)
-            if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-                raise SourceError(
-                    f"{path} is animated; not supported", hint="save its frames as files", code="animated"
-                )
-            orientation = int(image.getexif().get(_EXIF_ORIENTATION, 1))
+            orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
     except NdvolError:
         raise
     except Exception as error:  # Pillow raises whatever the bytes provoke
@@ -157,7 +153,7 @@ def _layout(file: Path, image: Image.Image) -> tuple[int, str, bool]:
     """Bits per sample, colour and alpha as the file stores them, not as Pillow presents them."""
     transparent = "transparency" in image.info
     if image.format == "PNG":
-        bits, kind = _png_layout(file)
+        bits, kind = png_layout(file)
         colour = {0: "grey", 2: "rgb", 3: "palette", 4: "grey", 6: "rgb"}[kind]
         if transparent and bits == 16:
             raise SourceError(f"{file.name} is 16-bit with a transparent colour; not supported yet", code="alpha")
@@ -170,7 +166,23 @@ def _layout(file: Path, image: Image.Image) -> tuple[int, str, bool]:
     return *modes[image.mode], image.mode == "RGBA" or transparent
 
 
-def _png_layout(file: Path) -> tuple[int, int]:
+def is_animated_png(file: Path) -> bool:
+    """Whether a PNG announces several frames before its first pixels (acTL; PNG, third edition, 11.3.6.1)."""
+    try:
+        with file.open("rb") as stream:
+            if stream.read(8) != _PNG_SIGNATURE:
+                return False
+            while len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+                size = int.from_bytes(head[:4])
+                if head[4:] == b"acTL":
+                    return int.from_bytes(stream.read(4)) > 1
+                stream.seek(size + 4, 1)
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def png_layout(file: Path) -> tuple[int, int]:
     """Bit depth and colour type from IHDR (PNG 11.2.2)."""
     with file.open("rb") as stream:
         head = stream.read(33)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.picture_files import Picture, read_picture, read_picture_header
+from ndvol.formats.picture_files import Picture, is_animated_png, read_picture, read_picture_header
 from ndvol.formats.tiff_files import Tiff, read_tiff, read_tiff_header
 from ndvol.formats.values import as_labels
 from ndvol.geometry import Grid
@@ -64,7 +64,7 @@ class PictureReader:
     def scan(self, root: Path, files: Sequence[str], options: ReadOptions = DEFAULT_READING, *, jobs: int = 0) -> Scan:
         verdicts: list[Verdict] = []
         found: dict[str, list[File]] = defaultdict(list)
-        claimed = [path for path in files if _is_picture(path)]
+        claimed = [path for path in files if _is_picture(root, path)]
         for path in claimed:
             try:
                 found[path.rpartition("/")[0]].append(_read_header(root, path))
@@ -107,10 +107,12 @@ class PictureReader:
         )
 
 
-def _is_picture(path: str) -> bool:
+def _is_picture(root: Path, path: str) -> bool:
+    """By suffix; animated PNG is left to `VideoReader`."""
     name = path.rpartition("/")[2].lower()
     suffix = Path(name).suffix
-    return suffix in _KINDS and not name.startswith((".", "._")) and not name.startswith(_NOT_OURS)
+    ours = suffix in _KINDS and not name.startswith((".", *_NOT_OURS))
+    return ours and not (suffix == ".png" and is_animated_png(root / path))
 
 
 def _read_header(root: Path, path: str) -> File:

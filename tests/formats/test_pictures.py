@@ -10,6 +10,7 @@ from PIL import Image
 
 from ndvol.errors import SourceError
 from ndvol.formats.pictures import PictureReader
+from ndvol.formats.video import VideoReader
 from ndvol.formats.writing import write_pictures
 
 READER = PictureReader()
@@ -151,10 +152,12 @@ def test_a_transparent_grey_that_no_pixel_has_changes_nothing(tmp_path, read_one
     np.testing.assert_array_equal(read_one(READER, tmp_path).array, samples)
 
 
-def test_an_animated_png_is_refused(tmp_path, refusal):
-    first, second = (Image.fromarray(plane) for plane in GREY[:2])
-    first.save(tmp_path / "a.png", save_all=True, append_images=[second])
-    assert refusal(READER, tmp_path)[0] == "animated"
+def test_an_animated_png_is_left_to_the_reader_of_videos(tmp_path, scan):
+    frames = [Image.fromarray(np.full((3, 4), k, np.uint8)) for k in range(2)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "b.png")
+    assert scan(READER, tmp_path).claimed == {"b.png"}
+    assert scan(VideoReader(), tmp_path).claimed == {"a.png"}
 
 
 def test_bilevel_tiff_is_zero_and_one(tmp_path, read_one):

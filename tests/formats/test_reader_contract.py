@@ -3,11 +3,13 @@
 import pickle
 from pathlib import Path
 
+import cv2
 import h5py
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from PIL import Image
 
 from ndvol.errors import NdvolError
 from ndvol.formats import Series, readers
@@ -18,6 +20,7 @@ from ndvol.formats.itk_images import ItkReader
 from ndvol.formats.neuro import NeuroReader
 from ndvol.formats.nifti import NiftiReader
 from ndvol.formats.pictures import PictureReader
+from ndvol.formats.video import VideoReader
 from ndvol.formats.writing import write_dicom_series, write_nifti, write_pictures
 
 
@@ -43,6 +46,15 @@ def _write(name, root, voxels, grid):
             file["s00/resolutions"] = np.ones((1, 3))
             for t in range(2):
                 file[f"t{t:05d}/s00/0/cells"] = voxels
+    elif name == "video":
+        grey = (voxels + 300).astype(np.uint8)
+        writer = cv2.VideoWriter(str(root / "a.avi"), cv2.VideoWriter_fourcc(*"FFV1"), 10, (64, 64), False)
+        for plane in np.pad(grey, ((0, 0), (0, 59), (0, 60))):
+            writer.write(plane)
+        writer.release()
+        frames = [Image.fromarray(plane) for plane in grey]
+        for file in ("b.gif", "c.png", "d.webp"):
+            frames[0].save(root / file, save_all=True, append_images=frames[1:], lossless=True)
     elif name == "arrays":
         np.save(root / "a.npy", voxels)
         np.savez_compressed(root / "b.npz", voxels=voxels.astype(">i2"))
@@ -52,7 +64,7 @@ def _write(name, root, voxels, grid):
 
 
 @pytest.fixture(
-    params=[ArrayReader, DicomReader, Hdf5Reader, ItkReader, NeuroReader, NiftiReader, PictureReader],
+    params=[ArrayReader, DicomReader, Hdf5Reader, ItkReader, NeuroReader, NiftiReader, PictureReader, VideoReader],
     ids=lambda r: r.name,
 )
 def reader(request, hdf5_in_this_process):
