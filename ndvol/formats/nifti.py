@@ -19,6 +19,7 @@ from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32
 from ndvol.formats.faults import reason
+from ndvol.formats.nifti_axes import INTENT_LABEL, FileAxes, axis_facts, file_axes, no_volume
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
@@ -27,6 +28,7 @@ FORM_TOLERANCE = 1e-3
 """sform and qform that differ by more are two different statements about where the image lies."""
 
 _SUFFIXES = (".nii.gz", ".nii")
+_HEADERS = (".hdr.gz", ".hdr")
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 # nibabel repairs small faults of a header and reports them on stderr.
@@ -40,7 +42,7 @@ class _Head:
     path: str
     image: Path
     grid: Grid
-    stored: np.dtype[Any]
+    layout: FileAxes
     offset: int
     slope: float
     inter: float
@@ -50,7 +52,7 @@ class _Head:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The volume's type as far as the header decides it."""
-        native = self.stored.newbyteorder("=")
+        native = self.layout.stored.newbyteorder("=")
         if (self.slope, self.inter) == (1.0, 0.0):
             return native
         if native.kind == "f":
@@ -58,17 +60,19 @@ class _Head:
         return volume_type([self._range(np.iinfo(native).min, np.iinfo(native).max)])
 
     def _range(self, low: int, high: int) -> StoredRange:
-        return StoredRange(self.stored.newbyteorder("="), int(low), int(high), self.slope, self.inter)
+        return StoredRange(self.layout.stored.newbyteorder("="), int(low), int(high), self.slope, self.inter)
 
     def settled(self, raw: NDArray[Any]) -> np.dtype[Any]:
         """The volume's type once the voxels are known."""
-        if self.stored.kind == "f" or (self.slope, self.inter) == (1.0, 0.0):
+        if self.layout.stored.kind == "f" or (self.slope, self.inter) == (1.0, 0.0):
             return self.dtype
         return settled_type(self.dtype, [self._range(raw.min(), raw.max())])
 
 
 class NiftiReader:
-    """Reads ``.nii``, ``.nii.gz`` and ``.hdr``/``.img`` pairs that carry the NIfTI magic.
+    """Reads ``.nii``, ``.nii.gz`` and ``.hdr``/``.img`` pairs that carry the NIfTI magic, packed or not.
+
+    A fourth dimension is ``t``, a fifth ``c``, and so are colours and the components of vectors and matrices.
 
     The affine is the sform when its code is set, else the qform, else pixdim alone (frame ``LOCAL``, with a
     warning): nifti1.h, METHOD 3, 2, 1. Values keep their stored type unless the header scales them.
@@ -84,7 +88,7 @@ class NiftiReader:
             if not _is_nifti(root, path):
                 continue
             claimed.add(path)
-            claimed.update(_partner(root, path))
+            claimed.add(_partner(root, path))
             try:
                 series.append(_series(_read_head(root, path)))
             except NdvolError as error:
@@ -96,41 +100,53 @@ class NiftiReader:
         if head.grid.shape != series.shape:
             raise SourceError(f"{series.source} changed since it was scanned", code="changed")
         raw, warnings = _voxels(root, head)
-        array = raw.reshape(head.grid.shape)
+        array = head.layout.canonical(head.path, raw)
         array = _scaled(array, head) if array.size else array.astype(head.dtype)
+        if as_label and "c" in head.grid.axes:
+            raise SourceError(
+                f"{series.source} is no label volume: it has several values per voxel",
+                got=f"axes {head.grid.axes}",
+                hint="import it as an image, or write one label map per component",
+                code="label-values",
+            )
+        if not as_label and head.attributes.get("intent_code") == INTENT_LABEL:
+            warnings = [*warnings, "its header calls it a label map (intent 1002); it was imported as an image"]
         array = as_labels(array, series.source) if as_label else lossless_float32(array)
         return VolumeData(array, head.grid, attributes=head.attributes, warnings=(*head.warnings, *warnings))
 
 
 def _stem(path: str) -> str:
     name = path.lower()
-    for suffix in (*_SUFFIXES, ".hdr"):
+    for suffix in (*_SUFFIXES, *_HEADERS):
         if name.endswith(suffix):
             return path[: -len(suffix)]
     return path
 
 
 def _is_nifti(root: Path, path: str) -> bool:
-    """By suffix for single files; a ``.hdr`` also needs the magic, for other formats use that suffix too."""
+    """By suffix for single files; a header alone also needs the magic, for other formats use that suffix too."""
     if path.rpartition("/")[2].startswith("."):
         return False
-    if path.lower().endswith(_SUFFIXES):
-        return True
-    if not path.lower().endswith(".hdr"):
-        return False
+    return path.lower().endswith(_SUFFIXES) or _pair_kind(root, path) is not None
+
+
+def _pair_kind(root: Path, path: str) -> Any:
+    """The class of nibabel for a header that has its image in another file; None for other files."""
+    if not path.lower().endswith(_HEADERS):
+        return None
     try:
-        with (root / path).open("rb") as stream:
+        with gzip.open(root / path) if path.lower().endswith(".gz") else (root / path).open("rb") as stream:
             head = stream.read(352)
-    except OSError:
-        return False
-    return head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0"
+    except (OSError, EOFError, zlib.error):
+        return None
+    return nib.Nifti1Pair if head[344:348] == b"ni1\0" else nib.Nifti2Pair if head[4:8] == b"ni2\0" else None
 
 
-def _partner(root: Path, path: str) -> list[str]:
-    """The image file of a ``.hdr``."""
-    if not path.lower().endswith(".hdr"):
-        return []
-    return [p for p in (path[:-4] + s for s in (".img", ".img.gz", ".IMG")) if (root / p).exists()]
+def _partner(root: Path, path: str) -> str:
+    """The image file of a header; empty when it is not there, or the header is in the image file."""
+    if not path.lower().endswith(_HEADERS):
+        return ""
+    return next((p for p in (_stem(path) + s for s in (".img", ".img.gz", ".IMG")) if (root / p).is_file()), "")
 
 
 def _series(head: _Head) -> Series:
@@ -138,7 +154,7 @@ def _series(head: _Head) -> Series:
     return Series(
         reader=NiftiReader.name,
         source=head.path,
-        files=(head.path,),
+        files=tuple(dict.fromkeys((head.path, f"{head.path.rpartition('/')[0]}/{head.image.name}".lstrip("/")))),
         key=stem,
         name=stem.rpartition("/")[2],
         modality="",
@@ -153,7 +169,9 @@ def _series(head: _Head) -> Series:
 def _read_head(root: Path, path: str) -> _Head:
     """The header, with everything that can be refused without the voxels refused."""
     try:
-        image = nib.load(root / path, mmap=False)
+        image = _loaded(root, path)
+        if isinstance(image, nib.Cifti2Image):
+            raise no_volume(path, "CIFTI-2")
         if not isinstance(image, nib.Nifti1Pair):
             raise SourceError(f"{path} is not NIfTI", got=type(image).__name__, code="unreadable")
         return _head(root, path, image)
@@ -168,51 +186,34 @@ def _read_head(root: Path, path: str) -> _Head:
         ) from error
 
 
+def _loaded(root: Path, path: str) -> Any:
+    """nibabel's image, its voxels not read; nibabel itself pairs packed files with packed ones only."""
+    if (kind := _pair_kind(root, path)) is None:
+        return nib.load(root / path, mmap=False)
+    if not (partner := _partner(root, path)):
+        raise SourceError(
+            f"the voxels of {path} are not there", expected="an .img file of the same name", code="missing-file"
+        )
+    files = {"header": str(root / path), "image": str(root / partner)}
+    return kind.from_file_map(kind.make_file_map(files), mmap=False)
+
+
 def _head(root: Path, path: str, image: Any) -> _Head:
     proxy = image.dataobj
-    stored = _stored_type(path, proxy.dtype)
-    axes, shape = _axes(path, image.header)
+    layout = file_axes(path, image.header, proxy.dtype)
     file = Path(image.file_map["image"].filename)
-    _check_size(path, file, int(proxy.offset) + prod(shape) * stored.itemsize)
-    grid, warnings = _grid(path, image.header, axes, shape)
-    slope, inter = float(proxy.slope), float(proxy.inter)
+    _check_size(path, file, int(proxy.offset) + prod(layout.sizes) * layout.stored.itemsize)
+    grid, warnings = _grid(path, image.header, layout.axes, layout.shape)
+    facts, notes = axis_facts(image.header, layout.axes)
+    # Colours are never scaled (nifti1.h, DATA SCALING).
+    slope, inter = (1.0, 0.0) if proxy.dtype.names else (float(proxy.slope), float(proxy.inter))
     attributes: dict[str, float | int | str] = {
         "sform_code": int(image.header["sform_code"]),
         "qform_code": int(image.header["qform_code"]),
     }
     if (slope, inter) != (1.0, 0.0):
         attributes |= {"scl_slope": slope, "scl_inter": inter}
-    return _Head(path, file, grid, stored, int(proxy.offset), slope, inter, attributes, tuple(warnings))
-
-
-def _stored_type(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8):
-        return dtype
-    raise SourceError(
-        f"{path} holds voxels of type {dtype}; not supported yet",
-        expected="integers or floats of up to 64 bits",
-        code="voxel-type",
-    )
-
-
-def _axes(path: str, header: Any) -> tuple[str, tuple[int, ...]]:
-    """Axes and shape in storage order: z, y, x always, t for a fourth axis longer than 1."""
-    ndim = int(header["dim"][0])
-    shape = [int(n) for n in header["dim"][1 : 1 + ndim]]
-    if not 1 <= ndim <= 7 or min(shape, default=0) < 1:
-        raise SourceError(f"{path} declares an empty or impossible shape", got=f"{ndim} axes, {shape}", code="shape")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    shape += [1] * (3 - len(shape))
-    if len(shape) > 4:
-        raise SourceError(
-            f"{path} has {len(shape)} axes",
-            got=" x ".join(map(str, shape)),
-            expected="at most x, y, z and time",
-            hint="save one image per index of the last axis (nibabel: image.slicer[..., k]) and import those",
-            code="axes",
-        )
-    return "tzyx"[4 - len(shape) :], tuple(reversed(shape))
+    return _Head(path, file, grid, layout, int(proxy.offset), slope, inter, attributes | facts, (*warnings, *notes))
 
 
 def _check_size(path: str, image: Path, declared: int) -> None:
@@ -247,7 +248,7 @@ def _grid(path: str, header: Any, axes: str, shape: tuple[int, ...]) -> tuple[Gr
 
 def _voxels(root: Path, head: _Head) -> tuple[NDArray[Any], list[str]]:
     """The stored voxels, flat and native; the stream is read to its end so that gzip proves its checksum."""
-    needed = prod(head.grid.shape) * head.stored.itemsize
+    needed = prod(head.layout.sizes) * head.layout.stored.itemsize
     compressed = head.image.name.lower().endswith(".gz")
     skipped = filled = excess = 0
     try:
@@ -274,7 +275,7 @@ def _voxels(root: Path, head: _Head) -> tuple[NDArray[Any], list[str]]:
             code="truncated",
         )
     warnings = ["bytes after the voxels are ignored"] if excess else []
-    return raw.view(head.stored).astype(head.stored.newbyteorder("="), copy=False), warnings
+    return raw.view(head.layout.stored).astype(head.layout.stored.newbyteorder("="), copy=False), warnings
 
 
 def _scaled(array: NDArray[Any], head: _Head) -> NDArray[Any]:

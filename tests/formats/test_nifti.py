@@ -109,17 +109,126 @@ def test_number_of_axes(tmp_path, read_one, shape, axes, stored):
     np.testing.assert_array_equal(volume.array, array.T.reshape(stored))
 
 
+RGB, RGBA = ([(c, "u1") for c in letters] for letters in ("RGB", "RGBA"))
+
+
 @pytest.mark.parametrize(
     ("array", "code"),
     [
-        (np.zeros((2, 2, 2, 2, 3), np.int16), "axes"),
-        (np.zeros((2, 2, 2), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "voxel-type"),
+        (np.zeros((2, 2, 2, 2, 3, 2), np.int16), "axes"),
+        (np.zeros((2, 2, 2, 2, 3), RGB), "axes"),
         (np.zeros((2, 2, 2), np.complex64), "voxel-type"),
+        (np.zeros((2, 2, 2), np.complex128), "voxel-type"),
     ],
 )
-def test_what_is_not_supported_yet_is_refused(tmp_path, refusal, array, code):
+def test_what_is_not_supported_is_refused(tmp_path, refusal, array, code):
     save(tmp_path / "a.nii", array, sform=np.eye(4))
     assert refusal(READER, tmp_path)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("shape", "intent", "axes", "order"),
+    [
+        ((4, 3, 2, 1, 3), 1007, "czyx", "xyztc"),
+        ((4, 3, 2, 1, 3), 1006, "czyx", "xyztc"),
+        ((4, 3, 1, 1, 2), 1006, "czyx", "xyztc"),
+        ((4, 3, 2, 1, 6), 1005, "czyx", "xyztc"),
+        ((4, 3, 2, 1, 3), 0, "czyx", "xyztc"),
+        ((4, 3, 2, 5, 3), 1007, "tczyx", "xyztc"),
+        ((4, 3, 2, 5), 0, "tzyx", "xyzt"),
+        ((4, 3, 2, 3), 1007, "czyx", "xyzc"),
+        ((4, 3, 2, 6, 1), 1005, "czyx", "xyzct"),
+        ((4, 3, 2, 5), 1002, "tzyx", "xyzt"),
+    ],
+)
+def test_further_dimensions_by_intent(tmp_path, read_one, shape, intent, axes, order):
+    array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    image = nib.Nifti1Image(array, np.diag([1.0, 2, 3, 1]))
+    image.header["intent_code"] = intent
+    nib.save(image, tmp_path / "a.nii")
+    volume = read_one(READER, tmp_path)
+    assert (volume.grid.axes, volume.grid.spacing) == (axes, (3.0, 2.0, 1.0))
+    gone = tuple(k for k, a in enumerate(order) if a not in axes)
+    kept = "".join(a for a in order if a in axes)
+    np.testing.assert_array_equal(volume.array, np.einsum(f"{kept}->{axes}", array.squeeze(gone)))
+    assert volume.attributes.get("intent_code", 0) == intent
+    unsaid = any("the intent does not say which" in w for w in volume.warnings)
+    assert unsaid == (intent == 0 and "c" in axes)
+
+
+def test_several_values_per_voxel_are_no_labels(tmp_path, read_one):
+    save(tmp_path / "a.nii", np.zeros((4, 3, 2, 1, 3), np.int16), sform=np.eye(4))
+    with pytest.raises(SourceError, match="several values per voxel"):
+        read_one(READER, tmp_path, as_label=True)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 2), (4, 3, 2, 5)])
+@pytest.mark.parametrize("kind", [RGB, RGBA])
+def test_colours_lie_on_c(tmp_path, read_one, shape, kind):
+    array = np.random.default_rng(0).integers(0, 255, (*shape, len(kind)), dtype=np.uint8)
+    array[..., 3:] = 255
+    # Colours are never scaled, whatever the header says.
+    save(tmp_path / "a.nii", np.ascontiguousarray(array).view(kind)[..., 0], sform=np.eye(4), slope=2.0, inter=9.0)
+    volume = read_one(READER, tmp_path)
+    names = "xyzt"[: len(shape)]
+    assert volume.grid.axes == ("czyx" if len(shape) == 3 else "tczyx")
+    np.testing.assert_array_equal(volume.array, np.einsum(f"{names}c->{volume.grid.axes}", array[..., :3]))
+    assert (volume.array.dtype, "scl_slope" in volume.attributes) == ("uint8", False)
+
+
+@pytest.mark.parametrize("alpha", [0, 254])
+def test_transparent_colours_are_refused(tmp_path, read_one, alpha):
+    array = np.full((2, 2, 2, 4), 255, np.uint8)
+    array[1, 1, 1, 3] = alpha
+    save(tmp_path / "a.nii", array.view(RGBA)[..., 0], sform=np.eye(4))
+    with pytest.raises(SourceError, match=f"alpha from {alpha} to 255"):
+        read_one(READER, tmp_path)
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("sec", 2.5), ("msec", 0.0025), ("usec", 2.5e-6), ("unknown", None)])
+def test_the_step_of_time_is_in_seconds(tmp_path, read_one, unit, seconds):
+    image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4] = 2.5
+    nib.save(image, tmp_path / "a.nii")
+    assert read_one(READER, tmp_path).attributes.get("t_spacing_s") == (
+        None if seconds is None else pytest.approx(seconds, abs=1e-6)
+    )
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, np.nan, np.inf])
+def test_a_step_that_is_none_says_nothing(tmp_path, read_one, step):
+    image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "a.nii")
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    data[92:96] = np.array([step], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(data)
+    assert "t_spacing_s" not in read_one(READER, tmp_path).attributes
+
+
+def test_frequencies_are_no_time(tmp_path, read_one):
+    image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", "ppm")
+    nib.save(image, tmp_path / "a.nii")
+    volume = read_one(READER, tmp_path)
+    assert (volume.warnings, "t_spacing_s" in volume.attributes) == (("the axis t is no time: its unit is ppm",), False)
+
+
+def test_a_label_map_read_as_an_image_is_told(tmp_path, read_one):
+    image = nib.Nifti1Image(np.ones((2, 2, 2), np.int16), np.eye(4))
+    image.header["intent_code"] = 1002
+    nib.save(image, tmp_path / "a.nii")
+    assert "calls it a label map" in read_one(READER, tmp_path).warnings[0]
+    assert not read_one(READER, tmp_path, as_label=True).warnings
+
+
+@pytest.mark.parametrize("intent", [1008, 1009, 3006])
+def test_points_and_surfaces_are_refused(tmp_path, refusal, intent):
+    image = nib.Nifti1Image(np.ones((5, 1, 1, 1, 3), np.float32), np.eye(4))
+    image.header["intent_code"] = intent
+    nib.save(image, tmp_path / "a.nii")
+    assert refusal(READER, tmp_path)[0] == "no-volume"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +239,7 @@ def test_what_is_not_supported_yet_is_refused(tmp_path, refusal, array, code):
         (1.0, -1024, "int16", [-1024, -1023, -724]),
         (2.0, 0, "int16", [0, 2, 600]),
         (0.5, 1, "float32", [1, 1.5, 151]),
+        (-1.0, 0, "int16", [0, -1, -300]),
     ],
 )
 def test_scaling(tmp_path, read_one, slope, inter, dtype, expected):
@@ -157,6 +267,41 @@ def test_big_endian_and_nifti2(tmp_path, scan):
         volume = READER.read(tmp_path, series)
         assert volume.array.dtype.isnative
         np.testing.assert_array_equal(volume.array, array.T)
+
+
+@pytest.mark.parametrize("packed", [(), ("img",), ("hdr", "img")])
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+@pytest.mark.parametrize("order", "<>")
+def test_pairs_of_either_version_and_byte_order(tmp_path, scan, kind, order, packed):
+    array = np.arange(24, dtype=f"{order}i2").reshape(2, 3, 4)
+    image = kind(array, np.diag([1.0, 2, 3, 1]), kind.header_class(endianness=order))
+    (tmp_path / "sub").mkdir()
+    nib.save(image, tmp_path / "sub" / "pair.hdr")
+    for suffix in packed:
+        file = tmp_path / "sub" / f"pair.{suffix}"
+        file.with_name(f"pair.{suffix}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    found = scan(READER, tmp_path)
+    [series] = found.series
+    # Both files, so that a change of either is noticed.
+    assert found.claimed == set(series.files) == {p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*")}
+    assert len(series.files) == 2
+    volume = READER.read(tmp_path, series)
+    np.testing.assert_array_equal(volume.array, array.T)
+    assert (volume.grid.spacing, series.name) == ((3.0, 2.0, 1.0), "pair")
+
+
+def test_a_header_without_its_image_is_refused(tmp_path, refusal):
+    nib.save(nib.Nifti1Pair(np.zeros((2, 3, 4), np.int16), np.eye(4)), tmp_path / "pair.hdr")
+    (tmp_path / "pair.img").unlink()
+    assert refusal(READER, tmp_path)[0] == "missing-file"
+
+
+def test_display_limits_change_nothing(tmp_path, read_one):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    image.header["cal_min"], image.header["cal_max"] = 5, 7
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_one(READER, tmp_path).array.T.ravel(), np.arange(24))
 
 
 def test_pair_is_one_series_and_other_hdr_files_are_left_alone(tmp_path, scan):
