@@ -292,7 +292,10 @@ def _spacing_mm(grid: Grid) -> tuple[float, ...] | None:
 
 
 def _attributes(file: File) -> dict[str, float | int | str]:
-    return {"PhotometricInterpretation": file.photometric} if isinstance(file, Tiff) else {}
+    if not isinstance(file, Tiff):
+        return {}
+    timed = {"t_spacing_s": round(file.t_spacing_s, 9)} if "t" in file.axes and file.t_spacing_s else {}
+    return {"PhotometricInterpretation": file.photometric, **timed}
 
 
 def _warnings(files: Sequence[File]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -34,6 +35,8 @@ _UM_PER_UNIT = {
     "cm": 1e4,
     "m": 1e6,
 }
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "min": 60.0, "h": 3600.0}
 
 
 class _Complaints(logging.Handler):
@@ -75,7 +78,8 @@ class Tiff:
     photometric : TIFF's name: ``MINISBLACK``, ``MINISWHITE``, ``RGB`` or ``PALETTE``.
     alpha : whether the last channel is alpha.
     colour_dtype : of the colours of a palette; `dtype` for others.
-    spacing_um : by axis; empty when the file does not state all of them.
+    spacing_um : by axis, as far as the file states it.
+    t_spacing_s : seconds from one index of t to the next; 0 when not stated.
     """
 
     path: str
@@ -86,6 +90,7 @@ class Tiff:
     alpha: bool
     colour_dtype: np.dtype[Any]
     spacing_um: Mapping[str, float]
+    t_spacing_s: float = 0.0
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -157,9 +162,14 @@ def _header(path: str, file: tifffile.TiffFile, size: int) -> Tiff:
         raise SourceError(f"{path} holds samples of type {dtype}", expected="integers or floats", code="voxel-type")
     if series.nbytes > MAX_RATIO * size:
         raise SourceError(f"{path} declares {series.nbytes} bytes of samples in a file of {size}", code="too-large")
-    spacing = _imagej_spacing(file, page) if file.is_imagej else _ome_spacing(file) if file.is_ome else {}
+    spacing, step = {}, 0.0
+    if file.is_imagej:
+        # Fiji's "frame interval" is in seconds.
+        spacing, step = _imagej_spacing(file, page), _positive((file.imagej_metadata or {}).get("finterval"))
+    elif file.is_ome:
+        spacing, step = _ome_spacing(file)
     colours = _palette(page.colormap).dtype if photometric == "PALETTE" else dtype
-    return Tiff(path, axes, tuple(series.shape), dtype, photometric, _has_alpha(path, page), colours, spacing)
+    return Tiff(path, axes, tuple(series.shape), dtype, photometric, _has_alpha(path, page), colours, spacing, step)
 
 
 def _has_alpha(path: str, page: Any) -> bool:
@@ -181,23 +191,33 @@ def _imagej_spacing(file: tifffile.TiffFile, page: Any) -> dict[str, float]:
         tag = page.tags.get(name)
         if tag is not None and tag.value[0] > 0:
             found[axis] = scale * tag.value[1] / tag.value[0]
-    if float(metadata.get("spacing", 0)) > 0:
-        found["z"] = scale * float(metadata["spacing"])
+    if (step := _positive(metadata.get("spacing"))) > 0:
+        found["z"] = scale * step
     return found
 
 
-def _ome_spacing(file: tifffile.TiffFile) -> dict[str, float]:
-    """PhysicalSizeX, -Y, -Z of the one Pixels element; their default unit is the micrometre (OME 2016-06)."""
+def _ome_spacing(file: tifffile.TiffFile) -> tuple[dict[str, float], float]:
+    """PhysicalSizeX, -Y, -Z of the one Pixels element in µm, and its TimeIncrement in s, their default units."""
     pixels = [e for e in ElementTree.fromstring(file.ome_metadata).iter() if e.tag.endswith("}Pixels")]
     if len(pixels) != 1:
-        return {}
+        return {}, 0.0
     found: dict[str, float] = {}
     for axis in "xyz":
-        size = pixels[0].get(f"PhysicalSize{axis.upper()}")
+        size = _positive(pixels[0].get(f"PhysicalSize{axis.upper()}"))
         scale = _UM_PER_UNIT.get(pixels[0].get(f"PhysicalSize{axis.upper()}Unit", "µm"))
-        if size is not None and scale is not None and float(size) > 0:
-            found[axis] = scale * float(size)
-    return found
+        if size > 0 and scale is not None:
+            found[axis] = scale * size
+    step = _positive(pixels[0].get("TimeIncrement"))
+    return found, step * _SECONDS.get(pixels[0].get("TimeIncrementUnit", "s"), 0.0)
+
+
+def _positive(value: object) -> float:
+    """A number above 0 in whatever form metadata hold it; 0 for anything else."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return 0.0
+    return number if 0 < number < inf else 0.0
 
 
 def _by_pillow(root: Path, header: Tiff, pages: Sequence[int]) -> NDArray[Any]:
