@@ -1,4 +1,4 @@
-"""Archives among the sources: told from unknown files, never opened."""
+"""Archives among the sources, told from unknown files."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def archive_verdict(root: Path, path: str) -> Verdict | None:
     """The verdict on a file that no reader claimed, if it is an archive."""
     if not (kind := archive_kind(root / path)):
         return None
-    message = f"a {kind} archive is not opened; unpack it first and import the folder"
+    message = f"a {kind} archive is opened only for DICOM in .zip, .tar and .tar.gz; unpack it first, import the folder"
     return Verdict(path, "refused", "archive", message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from ndvol.errors import SourceError
 from ndvol.formats.dicom_headers import Header
 from ndvol.formats.dicom_pixels import stored_plane
 from ndvol.formats.faults import reason
+from ndvol.formats.members import are_equal
 
 
 def without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header], list[str]]:
@@ -47,7 +47,7 @@ def without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header],
 
 def _are_equal(root: Path, one: str, other: str) -> bool:
     try:
-        return filecmp.cmp(root / one, root / other, shallow=False)
+        return are_equal(root / one, root / other)
     except OSError as error:
         raise SourceError(
             f"{one} and {other} cannot be compared",

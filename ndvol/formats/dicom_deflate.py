@@ -12,11 +12,10 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from ndvol.errors import SourceError
+from ndvol.formats.members import FREE_INFLATED, MAX_RATIO, head_of, open_source, split, stamp_of
 
 MAX_INFLATED = 2**29
 """Bytes that a file may inflate to: zlib packs up to 1000 to 1, so a file of 1 MB can ask for 1 GB."""
-MAX_RATIO, FREE_INFLATED = 200, 2**26
-"""Beyond 64 MiB a file may inflate to this many times its size: scans pack 2 to 20 to 1, blank slices more."""
 HEAD_BYTES = 4096
 GZIP = b"\x1f\x8b"
 
@@ -27,8 +26,7 @@ _GZIP_BITS, _RAW_BITS = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 def dicom_head(file: Path) -> bytes:
     """The first `HEAD_BYTES` of a file, or of what gzip packed into it when that is a DICOM file."""
-    with file.open("rb") as stream:
-        head = stream.read(HEAD_BYTES)
+    head = head_of(file, HEAD_BYTES)
     inner = gzip_head(head)
     return inner if inner[128:132] == b"DICM" else head
 
@@ -60,7 +58,7 @@ def open_dicom(file: Path, name: str) -> BinaryIO:
     SourceError : code ``deflated`` or ``gzip`` when the stream is damaged, cut or inflates to more than
         `MAX_INFLATED`, or to more than `FREE_INFLATED` and `MAX_RATIO` times the file.
     """
-    stream = file.open("rb")
+    stream = open_source(file)
     try:
         head = stream.read(HEAD_BYTES)
         stream.seek(0)
@@ -82,6 +80,8 @@ def _unpacked(file: Path, name: str, stream: BinaryIO, head: bytes) -> io.BytesI
         return io.BytesIO(_inflated(stream, name, _limit(file), _GZIP_BITS))
     if head[128:132] != b"DICM" or DeflatedExplicitVRLittleEndian.encode() not in head:
         return None
+    if split(file):
+        raise _refused(name, "a deflated DICOM file inside an archive", "deflated", 0)
     meta = read_file_meta_info(file)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return None
@@ -100,7 +100,7 @@ def _unpacked(file: Path, name: str, stream: BinaryIO, head: bytes) -> io.BytesI
 
 
 def _limit(file: Path) -> int:
-    return min(MAX_INFLATED, max(FREE_INFLATED, MAX_RATIO * file.stat().st_size))
+    return min(MAX_INFLATED, max(FREE_INFLATED, MAX_RATIO * stamp_of(file)[0]))
 
 
 def _inflated(stream: BinaryIO, name: str, limit: int, bits: int) -> bytes:

@@ -21,6 +21,7 @@ from ndvol.formats.dicom_deflate import dicom_head, open_dicom
 from ndvol.formats.dicom_diffusion import DIFFUSION_TAGS, private_diffusion
 from ndvol.formats.dicom_elements import plain_element, real_world, table_range
 from ndvol.formats.faults import reason
+from ndvol.formats.members import stamp_of
 from ndvol.formats.values import StoredRange
 
 SOFT_KEYS = (
@@ -225,7 +226,7 @@ def read_header(root: Path, path: str) -> Header | None:
         if not marked and not _may_begin(head):
             return None
         try:
-            header = _parse(source, path, file_stamp(root / path), force=not marked)
+            header = _parse(source, path, stamp_of(root / path), force=not marked)
         except Exception as error:  # pydicom raises whatever the bytes provoke
             if not marked:
                 return None
@@ -248,7 +249,7 @@ def may_be_dicom(root: Path, path: str) -> bool:
     """Whether the first bytes may be those of a DICOM file; true also for what cannot be opened."""
     try:
         head = dicom_head(root / path)
-    except OSError:
+    except (OSError, SourceError):
         return True
     return head[128:132] == b"DICM" or _may_begin(head)
 
@@ -256,12 +257,6 @@ def may_be_dicom(root: Path, path: str) -> bool:
 def _may_begin(head: bytes) -> bool:
     """Group 0002 or 0008, in either byte order: what a data set without preamble begins with."""
     return head[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
-
-
-def file_stamp(file: Path) -> tuple[int, int]:
-    """Size and mtime_ns: what tells that a file is still the one whose header was read."""
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def uid_hash(uid: str) -> str:

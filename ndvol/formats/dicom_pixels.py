@@ -28,8 +28,9 @@ from pydicom.uid import (
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_deflate import open_dicom
-from ndvol.formats.dicom_headers import Header, file_stamp, known_uid
+from ndvol.formats.dicom_headers import Header, known_uid
 from ndvol.formats.faults import reason
+from ndvol.formats.members import split, stamp_of
 
 _END_MARKED = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes}
 _END_MARKER = b"\xff\xd9"
@@ -107,6 +108,8 @@ def _native_frame(root: Path, header: Header) -> NDArray[Any] | None:
     """
     if header.native is None or header.channels > 1 or header.is_float or header.get("ModalityLUT") is not None:
         return None
+    if split(root / header.path):
+        return None
     start, length = header.native
     dtype = np.dtype(f"<{'i' if header.is_signed else 'u'}{header.integer('BitsAllocated') // 8}")
     count = header.size[0] * header.size[1]
@@ -127,7 +130,7 @@ def _pixel_dataset(root: Path, header: Header) -> pydicom.Dataset:
 def _check_unchanged(root: Path, header: Header) -> None:
     """Raise where the file is no longer the one whose header was read: place, slope and type would be another's."""
     try:
-        stamp = file_stamp(root / header.path)
+        stamp = stamp_of(root / header.path)
     except OSError:
         stamp = None
     if stamp != header.stamp:

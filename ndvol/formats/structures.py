@@ -19,6 +19,7 @@ from ndvol.formats import Scan, Series
 from ndvol.formats.dicom_deflate import dicom_head, open_dicom
 from ndvol.formats.dicom_headers import known_uid, read_header, uid_hash
 from ndvol.formats.faults import reason
+from ndvol.formats.members import open_source
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
 
@@ -81,7 +82,7 @@ def _may_be(kind: StructureKind, file: Path) -> bool:
     """
     try:
         head = dicom_head(file)
-    except OSError:
+    except (OSError, SourceError):
         return False
     return any(uid.encode() in head for uid in kind.sop_classes)
 
@@ -119,7 +120,7 @@ def _without_copies(root: Path, series: Sequence[Series]) -> tuple[Sequence[Seri
         return series, []
     first, *others = series
     try:
-        same = len({sha256((root / s.files[0]).read_bytes()).digest() for s in series}) == 1
+        same = len({sha256(open_source(root / s.files[0]).read()).digest() for s in series}) == 1
     except OSError:
         same = False
     if same:

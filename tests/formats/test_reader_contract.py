@@ -1,6 +1,9 @@
 """Promises that every reader keeps."""
 
 import pickle
+import shutil
+import tarfile
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -15,6 +18,7 @@ from ndvol.errors import NdvolError
 from ndvol.formats import Series, readers
 from ndvol.formats.arrays import ArrayReader
 from ndvol.formats.dicom import DicomReader
+from ndvol.formats.dicom_archives import DicomArchiveReader
 from ndvol.formats.hdf5_files import Hdf5Reader
 from ndvol.formats.itk_images import ItkReader
 from ndvol.formats.neuro import NeuroReader
@@ -37,6 +41,15 @@ def _write(name, root, voxels, grid):
     elif name == "neuro":
         for file in ("a.mgh", "b.mgz"):
             nibabel.save(nibabel.MGHImage(voxels.T, grid.nifti_affine), root / file)
+    elif name == "dicom-archives":
+        files = write_dicom_series(root / "ct", voxels, grid)
+        for file, mode in (("b.tar", "w"), ("c.tgz", "w:gz")):
+            with tarfile.open(root / file, mode) as archive:
+                archive.add(root / "ct", "ct")
+        with zipfile.ZipFile(root / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name)
+        shutil.rmtree(root / "ct")
     elif name == "hdf5":
         with h5py.File(root / "a.h5", "w") as file:
             file.create_dataset("voxels", data=voxels, chunks=(3, 3, 3), compression="gzip", fletcher32=True)
@@ -64,7 +77,17 @@ def _write(name, root, voxels, grid):
 
 
 @pytest.fixture(
-    params=[ArrayReader, DicomReader, Hdf5Reader, ItkReader, NeuroReader, NiftiReader, PictureReader, VideoReader],
+    params=[
+        ArrayReader,
+        DicomArchiveReader,
+        DicomReader,
+        Hdf5Reader,
+        ItkReader,
+        NeuroReader,
+        NiftiReader,
+        PictureReader,
+        VideoReader,
+    ],
     ids=lambda r: r.name,
 )
 def reader(request, hdf5_in_this_process):
