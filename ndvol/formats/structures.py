@@ -19,7 +19,7 @@ from ndvol.formats import Scan, Series
 from ndvol.formats.dicom_deflate import dicom_head, open_dicom
 from ndvol.formats.dicom_headers import known_uid, read_header, uid_hash
 from ndvol.formats.faults import reason
-from ndvol.formats.members import open_source
+from ndvol.formats.members import are_equal
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
 
@@ -120,7 +120,7 @@ def _without_copies(root: Path, series: Sequence[Series]) -> tuple[Sequence[Seri
         return series, []
     first, *others = series
     try:
-        same = len({sha256(open_source(root / s.files[0]).read()).digest() for s in series}) == 1
+        same = all(are_equal(root / first.files[0], root / s.files[0]) for s in others)
     except OSError:
         same = False
     if same:
