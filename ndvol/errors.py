@@ -66,7 +66,13 @@ class NdvolError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send errors by pickle; keyword-only arguments need help to survive it.
-        return _rebuild, (type(self), self.args, {**self.__dict__})
+        # A library's exception among the facts may not.
+        state = {**self.__dict__, "got": _portable(self.got), "facts": {k: _portable(v) for k, v in self.facts.items()}}
+        return _rebuild, (type(self), self.args, state)
+
+
+def _portable(fact: Any) -> Any:
+    return str(fact) if isinstance(fact, BaseException) else fact
 
 
 def _rebuild(cls: type[NdvolError], args: tuple[Any, ...], state: dict[str, Any]) -> NdvolError:

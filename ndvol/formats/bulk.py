@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
@@ -25,6 +25,8 @@ DEFLATE_RATIO = 1100
 """Deflate packs at most 1032 bytes into one; a header that declares more than this share is false."""
 MAX_FILES = 100_000
 """A pattern of file names that gives more is a mistake, or meant to be one."""
+MAX_EXCESS = 2**26
+"""Unpacked bytes behind the voxels that are read for the checksum at their end; tags of FreeSurfer take a few KiB."""
 FROM_END = -1
 """As `Layout.skip`: the voxels are the last bytes of the file."""
 
@@ -190,10 +192,31 @@ def _fill(stream: IO[bytes], layout: Layout, out: NDArray[np.uint8], source: str
         out[filled : filled + len(used)] = np.frombuffer(used, np.uint8)
         filled += len(used)
         if len(used) < len(part):
+            if layout.encoding in ("gzip", "zlib"):
+                read_on(source, chunks, len(part) - len(used))
             return True
     if filled < out.size:
         raise truncated(source, f"{filled} bytes of voxels", out.size)
     return False
+
+
+def read_on(source: str, chunks: Iterable[bytes], excess: int = 0) -> int:
+    """The number of bytes that follow the voxels in a packed stream; its end proves its checksum.
+
+    Raises
+    ------
+    SourceError : code ``excess`` when they are more than `MAX_EXCESS`.
+    """
+    for chunk in chunks:
+        excess += len(chunk)
+        if excess > MAX_EXCESS:
+            raise SourceError(
+                f"far more follows the voxels of {source} than its header declares",
+                got=f"more than {MAX_EXCESS} bytes",
+                hint="is its header that of another file?",
+                code="excess",
+            )
+    return excess
 
 
 def _decoded(stream: IO[bytes], encoding: str) -> Iterator[bytes]:

@@ -50,11 +50,11 @@ def examine_one(root: Path, path: str) -> Examined | None:
         if header is None or is_structure(header):
             return None
         found = sort_out(root, header)
+        if isinstance(found[0], Header):
+            return Examined(path, planes=found)
+        return Examined(path, series=series_uid(header), reason=found)
     except SourceError as error:
         return Examined(path, error=error)
-    if isinstance(found[0], Header):
-        return Examined(path, planes=found)
-    return Examined(path, series=series_uid(header), reason=found)
 
 
 def sort_out(root: Path, header: Header) -> tuple[Header, ...] | Reason:

@@ -212,11 +212,13 @@ def read_header(root: Path, path: str) -> Header | None:
     """
     try:
         source = open_dicom(root / path, path)
-    except OSError as error:
+    except SourceError:
+        raise
+    except Exception as error:  # of the file system, or what pydicom makes of meta information in front of a stream
         raise SourceError(
             f"{path} cannot be opened",
             got=reason(error, root),
-            hint="see that the file is there and may be read",
+            hint="see that the file is there, is whole and may be read",
             code="unreadable",
         ) from error
     with source:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import struct
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,21 +14,25 @@ import numpy as np
 import pydicom
 import SimpleITK
 from numpy.typing import NDArray
-from pydicom.encaps import get_frame
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
+    SecondaryCaptureImageStorage,
 )
 
 from ndvol.errors import SourceError
 from ndvol.formats.dicom_deflate import open_dicom
 from ndvol.formats.dicom_headers import Header, known_uid
+from ndvol.formats.dicom_jpeg import check_items, check_jpeg
 from ndvol.formats.faults import reason
 from ndvol.formats.members import split, stamp_of
 
@@ -189,6 +193,10 @@ def _check_complete(dataset: pydicom.Dataset, header: Header) -> None:
             hint="copy the file again",
             code="truncated",
         )
+    if header.syntax in JPEGTransferSyntaxes:
+        check_items(data)
+        bits = header.integer("BitsAllocated")
+        check_jpeg(_encapsulated_frame(dataset, header, frames), (*header.size, header.samples), bits)
     if header.syntax in JPEG2000TransferSyntaxes:
         _check_codestream(data if frames == 1 else _encapsulated_frame(dataset, header, frames), header)
 
@@ -224,26 +232,33 @@ def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[An
     try:
         return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False, decoding_plugin=plugin))
     except Exception as error:
-        if header.syntax not in JPEGTransferSyntaxes:
+        if header.syntax != JPEGExtended12Bit or header.samples != 1:
             raise
-        return _decoded_by_itk(root, header, error)
+        frame = _encapsulated_frame(dataset, header, header.integer("NumberOfFrames", 1))
+        return _decoded_by_itk(frame, header, error)
 
 
-def _decoded_by_itk(root: Path, header: Header, failure: Exception) -> NDArray[Any]:
-    """What pydicom's plug-ins cannot decode (12-bit JPEG): SimpleITK's frame with its rescale undone."""
-    multiple = header.integer("NumberOfFrames", 1) > 1
-    if multiple or header.get("ModalityLUT") or header.text("PhotometricInterpretation") != "MONOCHROME2":
-        # SimpleITK inverts MONOCHROME1, converts colours on its own terms and has one rescale for all frames.
-        raise failure
-    with open_dicom(root / header.path, header.path) as source:
-        if isinstance(source, io.BytesIO):
-            raise failure  # what is packed has no file that SimpleITK could open
+def _decoded_by_itk(frame: bytes, header: Header, failure: Exception) -> NDArray[Any]:
+    """What pydicom's plug-ins cannot decode: a frame of 12-bit JPEG, through a file that holds nothing else.
+
+    SimpleITK would apply the rescale of the source and invert MONOCHROME1, and GDCM in it makes room for whatever
+    damaged elements of the source declare, 700 MiB at a time, and keeps it.
+    """
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns = header.size
+    for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        setattr(dataset, keyword, header.integer(keyword, header.integer("BitsStored") - 1))
+    dataset.PixelData = encapsulate([frame])
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = known_uid(header.syntax)
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(root / header.path))
-    values = SimpleITK.GetArrayFromImage(reader.Execute()).reshape(header.size)
-    slope, intercept = header.rescale
-    stored = np.rint((values.astype(np.float64) - intercept) / slope)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.save_as(Path(folder, "frame.dcm"), enforce_file_format=True)
+        reader.SetFileName(str(Path(folder, "frame.dcm")))
+        stored = SimpleITK.GetArrayFromImage(reader.Execute()).reshape(header.size)
     allowed = header.stored_range
     if stored.min() < allowed.low or stored.max() > allowed.high:
         raise failure

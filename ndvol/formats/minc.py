@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from ndvol.geometry.grid import LPS_FROM_RAS
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"
 NETCDF_MAGICS = (b"CDF\x01", b"CDF\x02")
 _SPATIAL = ("xspace", "yspace", "zspace")
 _OTHERS = {"time": "t", "vector_dimension": "c"}
@@ -78,6 +80,7 @@ def _opened(file: Path) -> Iterator[Any]:
     if not is_hdf5:
         yield Minc1Image.from_filename(file)
         return
+    _check_heaps(file)
     image = Minc2Image.from_filename(file)
     # nibabel keeps the handle, and publishes neither it nor the names of the dimensions.
     handle = image.dataobj.minc_file._mincfile
@@ -85,6 +88,28 @@ def _opened(file: Path) -> Iterator[Any]:
         yield image
     finally:
         handle.close()
+
+
+def _check_heaps(file: Path) -> None:
+    """Raise ValueError where objects of a global heap (HDF5 file format, III.E) do not fill it one after the other.
+
+    HDF5 2.0 looks for the next object for ever where one has no length.
+    """
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = -1
+        while (start := data.find(_HEAP, start + 1)) >= 0:
+            end = start + int.from_bytes(data[start + 8 : start + 16], "little")
+            at = start + 16
+            while at + 16 <= min(end, len(data)):
+                index, size = (
+                    int.from_bytes(data[at : at + 2], "little"),
+                    int.from_bytes(data[at + 8 : at + 16], "little"),
+                )
+                # Object 0 is the free space at the end; its size counts its header.
+                length = size if index == 0 else 16 + (size + 7) // 8 * 8
+                if not 16 <= length <= end - at:
+                    raise ValueError("its HDF5 heap is damaged")
+                at += length
 
 
 def _head(path: str, file: Path, image: Any) -> MincHead:

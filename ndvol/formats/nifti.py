@@ -7,6 +7,7 @@ import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32
+from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, read_on
 from ndvol.formats.faults import reason
 from ndvol.formats.nifti_axes import INTENT_LABEL, FileAxes, axis_facts, file_axes, no_volume
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
@@ -258,7 +259,7 @@ def _voxels(root: Path, head: _Head) -> tuple[NDArray[Any], list[str]]:
             while filled < needed and (count := stream.readinto(raw[filled:].data)):
                 filled += count
             if compressed:
-                excess = len(stream.read(2**20))
+                excess = read_on(head.path, iter(partial(stream.read, 2**20), b""))
     except (OSError, EOFError, zlib.error, MemoryError) as error:
         raise SourceError(
             f"the voxels of {head.path} cannot be read",

@@ -180,6 +180,8 @@ def _write_case(
                 "ndvol": __version__,
             }
         )
+        # Of the file that is about to be replaced: whoever is killed now must not find it beside the new one.
+        path.with_suffix(".png").unlink(missing_ok=True)
     return warnings
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-import multiprocessing
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from ndvol.importing.journal import Journal, replace_file
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, ImportPlan, plan_import
 from ndvol.importing.privacy import Privacy
+from ndvol.importing.workers import KeptOpen, attempt_all
 from ndvol.opening import open_case as open_record
 from ndvol.opening import open_catalog
 from ndvol.store import open_case, read_objects
@@ -30,8 +29,8 @@ from ndvol.verdict import Verdict
 from ndvol.volumes import Case
 
 VOLUMES = "volumes"
-
-Outcome = tuple[CasePlan, ImportedCase | NdvolError]
+LOCK_PATIENCE_S = 5.0
+"""How long the workers of an import that was killed may take to follow it."""
 
 
 def import_tree(
@@ -81,12 +80,11 @@ def _run(plan: ImportPlan, folder: Path, jobs: int, progress: bool) -> Catalog:
     _refuse_key_inside(plan.options.phi_key, folder)
     with _storage_errors(folder):
         volumes.mkdir(parents=True, exist_ok=True)
-        with _only_writer(folder):
+        with _only_writer(folder) as lock:
             _refuse_foreign(folder)
-            for left_over in [*volumes.glob("*.part"), *volumes.glob("*.room")]:
-                left_over.unlink()
             journal = Journal(folder, plan)
-            _import_cases(plan, volumes, journal, jobs, progress)
+            with _no_remains(volumes):
+                _import_cases(plan, volumes, journal, jobs=jobs, lock=lock, progress=progress)
             coco = _describe_bundle(folder, journal, plan)
             journal.finish(volumes)
             # Last, when all that it names is there.
@@ -123,7 +121,9 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, progress: bool) -> None:
+def _import_cases(
+    plan: ImportPlan, volumes: Path, journal: Journal, *, jobs: int, lock: KeptOpen, progress: bool
+) -> None:
     for verdict in plan.verdicts:
         journal.add(verdict)
     todo = []
@@ -133,9 +133,13 @@ def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, 
         else:
             todo.append(case)
     guarded = {case.name for case in todo if journal.belongs_to_other_root(case.name)}
-    with tqdm(total=len(plan.cases), unit="case", disable=None if progress else True) as bar:
+    attempt = partial(_attempt, plan.options, volumes, guarded)
+    with (
+        closing(attempt_all(todo, attempt, jobs, lock=lock)) as outcomes,  # an error or Ctrl-C in here ends the workers
+        tqdm(total=len(plan.cases), unit="case", disable=None if progress else True) as bar,
+    ):
         bar.update(len(plan.cases) - len(todo))
-        for case, outcome in _outcomes(todo, partial(_attempt, plan.options, volumes, guarded), jobs):
+        for case, outcome in outcomes:
             if isinstance(outcome, ImportedCase):
                 journal.add_case(outcome)
             elif isinstance(outcome, StoreError):
@@ -145,68 +149,18 @@ def _import_cases(plan: ImportPlan, volumes: Path, journal: Journal, jobs: int, 
             bar.update()
 
 
-def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: CasePlan) -> Outcome:
+def _attempt(options: ImportOptions, volumes: Path, guarded: set[str], case: CasePlan) -> ImportedCase | NdvolError:
     """Import one case; what is wrong with it is an answer, so that the others go on."""
     try:
         with Privacy.of(options).quiet():
-            return case, import_case(case, options, volumes, may_replace=case.name not in guarded)
+            return import_case(case, options, volumes, may_replace=case.name not in guarded)
     except NdvolError as error:
-        return case, error
+        return error
     except MemoryError as error:
-        return case, SourceError(f"case {case.name!r} does not fit into memory", got=error, code="out-of-memory")
+        return SourceError(f"case {case.name!r} does not fit into memory", got=error, code="out-of-memory")
     except Exception as error:
         # A bug of ours or of a library may cost its own case, never the others.
-        return case, SourceError(f"case {case.name!r} could not be imported", got=repr(error), code="internal")
-
-
-def _outcomes(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
-    if jobs == 0:
-        yield from map(attempt, cases)
-        return
-    _check_workers()
-    finished: set[str] = set()
-    try:
-        for outcome in _in_pool(cases, attempt, jobs):
-            finished.add(outcome[0].name)
-            yield outcome
-    except BrokenProcessPool:
-        # A decoder crashed its process and took the pool along. Alone, each case can only harm itself.
-        for case in (c for c in cases if c.name not in finished):
-            try:
-                yield from _in_pool([case], attempt, 1)
-            except BrokenProcessPool:
-                yield case, SourceError(f"case {case.name!r} crashed its worker process", code="worker-died")
-
-
-def _check_workers() -> None:
-    """Raise when no worker process starts: a script without the guard that spawning needs would look like a crash."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            pool.submit(int).result()
-        except BrokenProcessPool:
-            hint = 'put the call under `if __name__ == "__main__":`, or import with jobs=0'
-            raise OptionError("worker processes do not start", hint=hint, code="no-workers") from None
-
-
-def _in_pool(cases: Sequence[CasePlan], attempt: Any, jobs: int) -> Iterator[Outcome]:
-    """Outcomes as they come, from spawned processes, with at most two cases per process handed out ahead."""
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(cases)
-    with ProcessPoolExecutor(min(jobs, len(cases)) or 1, mp_context=context) as pool:
-        running: set[Future[Outcome]] = set()
-        try:
-            while True:
-                for case in waiting:
-                    running.add(pool.submit(attempt, case))
-                    if len(running) >= 2 * jobs:
-                        break
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return SourceError(f"case {case.name!r} could not be imported", got=repr(error), code="internal")
 
 
 def _describe_bundle(folder: Path, journal: Journal, plan: ImportPlan) -> dict[str, Any]:
@@ -245,16 +199,40 @@ def _category_tree(folder: Path, cases: Sequence[Case], table: Sequence[Mapping[
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """One import at a time per bundle; the lock goes with the process, however it ends."""
+def _only_writer(folder: Path) -> Iterator[KeptOpen]:
+    """One import at a time per bundle; the lock goes with the process and its workers, however they end."""
     with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"another import is writing to {folder}", hint="wait for it, or stop it") from None
-        except OSError:
-            pass  # the file system has no locks; two imports are safe apart from doing the work twice
+        give_up = time.monotonic() + LOCK_PATIENCE_S
+        while not _is_locked(stream.fileno()):
+            if time.monotonic() > give_up:
+                raise StoreError(f"another import is writing to {folder}", hint="wait for it, or stop it")
+            time.sleep(0.05)
+        yield KeptOpen(stream.fileno())
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # the file system has no locks; two imports are safe apart from doing the work twice
+    return True
+
+
+@contextmanager
+def _no_remains(volumes: Path) -> Iterator[None]:
+    """No half-written file of a process that was killed, in an earlier run or in this one, is left in `volumes`."""
+
+    def tidy() -> None:
+        for remains in [*volumes.glob("*.part"), *volumes.glob("*.room")]:
+            remains.unlink(missing_ok=True)
+
+    tidy()
+    try:
         yield
+    finally:
+        tidy()
 
 
 @contextmanager

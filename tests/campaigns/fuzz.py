@@ -5,7 +5,8 @@
 
 File number n of a kind is a function of n alone, so that a slice of a campaign can be run again. Each file lies in a
 folder of its own; a worker process with an address space of `MEMORY` scans and reads it, and a watchdog ends a
-worker that says nothing for `PATIENCE_S`.
+worker that says nothing for `PATIENCE_S`. What is read from a file whose format has a checksum over all of it must be
+what one of the good files holds.
 """
 
 from __future__ import annotations
@@ -72,19 +73,27 @@ def write_cases(kind: str, numbers: range, folder: Path) -> Iterator[tuple[int, 
 
 def campaign(kind: str, numbers: range, keep: Path | None = None) -> dict[str, Any]:
     """The readers on each file, in one worker process that is only replaced when it died."""
+    from fuzz_seeds import is_proved
+
     verdicts: Counter[str] = Counter()
     failures: list[dict[str, Any]] = []
     slowest: tuple[float, str] = (0.0, "")
     largest: tuple[float, str] = (0.0, "")
+    proved = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "seeds").mkdir()
         worker = Worker()
+        good = set(good_digests(worker, kind, folder))
         for number, what, root in write_cases(kind, numbers, folder):
             answer = worker.judge(root)
             if "slow" in answer.get("fault", ""):
                 answer = worker.judge(root)  # once more, in a fresh process: the machine may have been busy
             verdicts.update(answer.get("verdicts", []))
+            if is_proved(*what.split(" ", 1)):
+                proved += 1
+                if wrong := set(answer.get("digests", [])) - good - {""}:
+                    answer.setdefault("fault", f"silently wrong: {wrong}")
             slowest = max(slowest, (answer.get("seconds", PATIENCE_S), f"{number} {what}"))
             largest = max(largest, (answer.get("peak_mib", 0.0), f"{number} {what}"))
             if "fault" in answer:
@@ -97,11 +106,23 @@ def campaign(kind: str, numbers: range, keep: Path | None = None) -> dict[str, A
         "kind": kind,
         "files": len(numbers),
         "verdicts": dict(verdicts.most_common()),
+        "proved_by_checksum": proved,
         "slowest_s": [round(slowest[0], 3), slowest[1]],
         "largest_mib": [round(largest[0]), largest[1]],
         "workers": worker.started,
         "failures": failures,
     }
+
+
+def good_digests(worker: Worker, kind: str, folder: Path) -> Iterator[str]:
+    """What the good files hold; each alone in a folder."""
+    from fuzz_seeds import seeds
+
+    for number, (name, data) in enumerate(seeds(kind, folder / "seeds")):
+        root = folder / f"good-{number}"
+        root.mkdir()
+        (root / (f"{name}.dcm" if kind == "dicom" else name)).write_bytes(data)
+        yield from worker.judge(root)["digests"]
 
 
 def whole_campaign(kind: str, numbers: range, keep: Path | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fuzz_more
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -32,7 +33,7 @@ from ndvol.geometry import Grid
 
 SHAPE = (3, 24, 20)
 GRID = Grid.regular("zyx", SHAPE, spacing=(2.5, 0.75, 0.5), origin=(-60, 12, 8))
-KINDS = ("dicom", "nifti", "tiff", "png")
+KINDS = ("dicom", "nifti", "tiff", "png", "nrrd", "mha", "mgh", "minc", "arrays")
 NUMBERS = (0, 1, 2, 3, 7, 8, 255, 256, 4095, 2**15 - 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
 """What headers are not prepared for: borders of the integer types, and the undefined lengths of DICOM."""
 
@@ -77,7 +78,10 @@ Spoil = Callable[[bytes, np.random.Generator], bytes]
 
 def seeds(kind: str, folder: Path) -> list[tuple[str, bytes]]:
     """Name and bytes of the good files of a kind; all are small and made without chance."""
-    return {"dicom": _dicom, "nifti": _nifti, "tiff": _tiff, "png": _png}[kind](folder)
+    if kind in ("nrrd", "mha", "mgh", "arrays"):
+        return list(getattr(fuzz_more, kind)(_stored()))
+    more = {"minc": lambda at: fuzz_more.minc(_stored(), at)}
+    return ({"dicom": _dicom, "nifti": _nifti, "tiff": _tiff, "png": _png} | more)[kind](folder)
 
 
 def spoiled(kind: str, data: bytes, others: list[tuple[str, bytes]], rng: np.random.Generator) -> tuple[str, bytes]:
@@ -90,12 +94,18 @@ def spoiled(kind: str, data: bytes, others: list[tuple[str, bytes]], rng: np.ran
         "flip": _flip,
         "cut": _cut,
         "length": _length,
-        "number": {"dicom": _dicom_number, "nifti": _nifti_number, "tiff": _tiff_number, "png": _png_number}[kind],
+        "number": EDITS.get(kind, _length),
         "splice": lambda d, r: _splice(d, others[r.integers(len(others))][1], r),
     }
     name = str(rng.choice(list(ways)))
     out = ways[name](data, rng)
-    return name, gzip.compress(out, 1, mtime=0) if unpack else out
+    return (f"{name} packed again", gzip.compress(out, 1, mtime=0)) if unpack else (name, out)
+
+
+def is_proved(name: str, way: str) -> bool:
+    """True when a checksum over the whole file must have noticed what was done to it."""
+    made_good = way.endswith("packed again") or (name.endswith(".png") and way == "number")
+    return name.endswith((".nii.gz", ".mgz", ".npz", ".png")) and not made_good
 
 
 def neighbours(folder: Path, number: int) -> list[bytes]:
@@ -225,6 +235,10 @@ def _png_number(data: bytes, rng: np.random.Generator) -> bytes:
     return out
 
 
+EDITS: dict[str, Spoil] = {"dicom": _dicom_number, "nifti": _nifti_number, "tiff": _tiff_number, "png": _png_number}
+EDITS |= dict.fromkeys(("nrrd", "mha"), fuzz_more.text_number)
+
+
 # Good files.
 
 
@@ -268,7 +282,7 @@ def _dicom(folder: Path) -> list[tuple[str, bytes]]:
         found.append((name, file.read_bytes()))
     found.append(("structures", _structure_set()))
     found.append(("segmentation", _segmentation(good)))
-    return found
+    return found + fuzz_more.more_dicom(good[1], folder)
 
 
 def _structure_set() -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -18,10 +19,10 @@ from ndvol.importing.plan import list_files
 GRID = Grid.regular("zyx", (3, 24, 20), spacing=(2.5, 0.75, 0.5), origin=(-60, 12, 8))
 
 
-def judge(root: Path) -> list[str]:
-    """Status and code of all that the readers make of the files below `root`."""
+def judge(root: Path) -> tuple[list[str], list[str]]:
+    """Status and code of all that the readers make of the files below `root`, and digests of what they read."""
     _, left = list_files(root)
-    found, told = [], set()
+    found, told, digests = [], set(), []
     for reader in readers().values():
         scan = reader.scan(root, left)
         found += [f"{v.status} {v.code}" for v in scan.verdicts]
@@ -29,12 +30,15 @@ def judge(root: Path) -> list[str]:
         if scan.claimed and not (scan.verdicts or scan.series):
             raise AssertionError(f"{sorted(scan.claimed)} claimed by {reader.name} without a word")
         for series in scan.series:
-            found.append(_read(reader, root, series))
+            verdict, digest = _read(reader, root, series)
+            found.append(verdict)
+            digests.append(digest)
         left = [f for f in left if f not in scan.claimed]
-    return [*found, *("skipped unknown-format" for _ in left)]
+    return [*found, *("skipped unknown-format" for _ in left)], digests
 
 
-def _read(reader: Any, root: Path, series: Any) -> str:
+def _read(reader: Any, root: Path, series: Any) -> tuple[str, str]:
+    digest = ""
     try:
         if isinstance(reader, StructureReader):
             reader.read_structures(root, series, GRID)
@@ -42,12 +46,14 @@ def _read(reader: Any, root: Path, series: Any) -> str:
             data = reader.read(root, series)
             assert data.array.shape == data.grid.shape, (data.array.shape, data.grid.shape)
             assert data.array.size, f"an image without a voxel: {data.array.shape}"
+            facts = (data.grid.axes, data.grid.affine.tolist(), data.array.dtype.str, data.array.shape)
+            digest = hashlib.sha256(repr(facts).encode() + data.array.tobytes()).hexdigest()[:16]
     except NdvolError as error:
-        return f"refused {error.code}"
+        return f"refused {error.code}", ""
     except MemoryError:
         # What `run_import` makes of it.
-        return "refused out-of-memory"
-    return "imported"
+        return "refused out-of-memory", ""
+    return "imported", digest
 
 
 def _peak_mib(*, reset: bool = False) -> float:
@@ -68,7 +74,7 @@ def main() -> None:
             start = time.perf_counter()
             answer: dict[str, Any] = {}
             try:
-                answer["verdicts"] = judge(Path(line.rstrip("\n")))
+                answer["verdicts"], answer["digests"] = judge(Path(line.rstrip("\n")))
             except BaseException:
                 answer["fault"] = traceback.format_exc()[-2500:]
             answer |= {"seconds": time.perf_counter() - start, "peak_mib": _peak_mib()}

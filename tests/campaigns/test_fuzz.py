@@ -1,4 +1,4 @@
-"""2,000 spoiled files of each kind: the process lives, in bounded memory, and every file gets a verdict in time."""
+"""Spoiled files of every kind: the process lives, in bounded memory, and each file gets a verdict in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 FUZZ = Path(__file__).with_name("fuzz.py")
-KINDS = ("dicom", "nifti", "tiff", "png")
+KINDS = {"dicom": 2000, "nifti": 2000, "tiff": 2000, "png": 2000}
+KINDS |= dict.fromkeys(("nrrd", "mha", "mgh", "minc", "arrays"), 500)
 
 pytestmark = pytest.mark.slow
 
@@ -25,13 +26,15 @@ def report(folder, *arguments):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_readers_survive_spoiled_files(tmp_path, kind):
-    found = report(tmp_path, kind, "--files", "2000")
+    found = report(tmp_path, kind, "--files", str(KINDS[kind]))
     assert found["failures"] == []
     assert found["workers"] == 1, "a worker had to be replaced"
     assert sum(found["verdicts"].values()) >= found["files"] == 2000
     # The campaign proves nothing when all files are good, or all are refused at the first byte.
-    assert found["verdicts"]["imported"] > 100
-    assert sum(n for verdict, n in found["verdicts"].items() if verdict.startswith("refused")) > 100
+    few = KINDS[kind] // 20
+    assert found["verdicts"]["imported"] > few
+    assert sum(n for verdict, n in found["verdicts"].items() if verdict.startswith("refused")) > few
+    assert found["proved_by_checksum"] > few or kind not in ("nifti", "png", "mgh", "arrays")
     assert len(found["verdicts"]) > 2
 
 

@@ -2,12 +2,13 @@ import io
 import shutil
 from hashlib import sha256
 
+import gdcm
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
 from PIL import Image
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -18,7 +19,7 @@ from pydicom.uid import (
 )
 
 from ndvol.errors import SourceError
-from ndvol.formats import Scan, dicom_deflate, dicom_pixels
+from ndvol.formats import Scan, dicom_deflate
 from ndvol.formats.dicom import DicomReader
 from ndvol.formats.dicom_headers import uid_hash
 from ndvol.formats.writing import DicomOptions, write_dicom_series
@@ -350,17 +351,64 @@ def test_truncated_native_pixels_are_refused(tmp_path, ct, scan):
     assert caught.value.code == "truncated"
 
 
-def test_simpleitk_steps_in_and_its_rescale_is_undone(tmp_path, voxels, oblique, read_one, monkeypatch):
-    for file in write_dicom_series(tmp_path, voxels, oblique, DicomOptions(slope=0.25, intercept=-7)):
-        compress(file, JPEGLSLossless)
+def to_jpeg(file, syntax):
+    """Compress a file in place by GDCM."""
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(file))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(file))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
 
-    def fails(*args, **kwargs):
-        raise RuntimeError("no plug-in")
 
-    monkeypatch.setattr(dicom_pixels, "pixel_array", fails)
-    # Stands for 12-bit JPEG, which nothing here can encode.
-    monkeypatch.setattr(dicom_pixels, "JPEGTransferSyntaxes", [JPEGLSLossless])
-    np.testing.assert_array_equal(read_one(READER, tmp_path).array, (voxels * 0.25 - 7).astype(np.float32))
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+def test_12_bit_jpeg_is_decoded_without_its_rescale(tmp_path, voxels, oblique, read_one, photometric):
+    """The coding is lossy, by a few stored values."""
+    stored = (voxels + 900).astype(np.uint16)
+    options = DicomOptions(slope=0.25, intercept=-7, bits_stored=12)
+    for file in write_dicom_series(tmp_path, stored, oblique, options):
+        to_jpeg(file, gdcm.TransferSyntax.JPEGExtendedProcess2_4)
+        dataset = pydicom.dcmread(file)
+        assert dataset.file_meta.TransferSyntaxUID == JPEGExtended12Bit
+        dataset.PhotometricInterpretation = photometric
+        dataset.save_as(file)
+    volume = read_one(READER, tmp_path)
+    assert np.abs(volume.array - (stored * 0.25 - 7)).max() < 1
+    assert volume.array.dtype == np.float32
+
+
+@pytest.mark.parametrize("damage", ["extraneous", "size", "bits", "item", "cut"])
+def test_jpeg_that_would_end_the_process_is_refused(tmp_path, voxels, oblique, scan, damage):
+    """GDCM aborts on some of these, or makes room for what is not there."""
+    files = write_dicom_series(tmp_path, (voxels + 900).astype(np.uint16), oblique, DicomOptions(bits_stored=12))
+    to_jpeg(files[0], gdcm.TransferSyntax.JPEGLosslessProcess14_1)
+    dataset = pydicom.dcmread(files[0])
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    sof = frame.index(b"\xff\xc3")
+    changed = {
+        "extraneous": frame[:sof] + b"junk" + frame[sof:],
+        "size": frame[: sof + 5] + b"\xff\xf0" + frame[sof + 7 :],
+        "bits": frame[: sof + 4] + b"\x20" + frame[sof + 5 :],
+        "cut": frame[: sof + 9] + frame[-2:],
+    }
+    dataset.PixelData = encapsulate([changed.get(damage, frame)])
+    if damage == "item":
+        dataset.PixelData = dataset.PixelData[:16] + b"\xf0\xff\xff\x0f" + dataset.PixelData[20:]
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(files[0])
+    with pytest.raises(SourceError, match=r"JPEG stream|an item of the pixel data") as caught:
+        READER.read(tmp_path, scan(READER, tmp_path).series[0])
+    assert caught.value.code == "undecodable"
+
+
+def test_lossless_jpeg_is_lossless(tmp_path, voxels, oblique, read_one):
+    for file in write_dicom_series(tmp_path, (voxels + 900).astype(np.uint16), oblique, DicomOptions(bits_stored=12)):
+        to_jpeg(file, gdcm.TransferSyntax.JPEGLosslessProcess14_1)
+    np.testing.assert_array_equal(read_one(READER, tmp_path).array, voxels + 900)
 
 
 def test_an_undecodable_file_is_named_with_its_syntax(tmp_path, ct, scan):
