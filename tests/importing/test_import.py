@@ -384,7 +384,8 @@ def test_a_script_without_the_guard_for_workers_is_told(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(f"import ndvol\nndvol.import_tree({str(tmp_path / 'raw')!r}, {str(tmp_path / 'b')!r}, jobs=2)\n")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
-    assert "worker processes do not start; put the call under `if __name__" in done.stderr
+    assert "worker processes do not start" in done.stderr
+    assert "put the call under `if __name__" in done.stderr
 
 
 def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):
