@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ndvol.errors import CatalogError, ImportFailedError, NdvolError, StorageFullError
-from ndvol.tables import indented, middle, printable, table, times
+from ndvol.report import show_outcome, show_plan, show_verdicts
+from ndvol.tables import indented, table, times
 from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
-    from ndvol.importing import ImportPlan
     from ndvol.sampler import VolumeSampler
 
 EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
@@ -70,6 +72,13 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
 @click.option(
+    "--case-by",
+    type=click.Choice(["auto", "series", "study", "folder"]),
+    default="auto",
+    show_default=True,
+    help="What the images of one case share; auto: the folder layout tells.",
+)
+@click.option(
     "--on-gap",
     type=click.Choice(["refuse", "mask", "resample"]),
     default="refuse",
@@ -87,6 +96,10 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
     help="Names that may reach the bundle: none; those of files that are not DICOM; all.",
 )
 @click.option("--phi-key", type=click.Path(), help="File with the key of the pseudonyms; keep it outside BUNDLE.")
+@click.option(
+    "--phi-map", type=click.Path(), help="JSON file for the paths behind the pseudonyms; keep it outside BUNDLE."
+)
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file for a summary.")
 @click.option("-j", "--jobs", type=click.IntRange(0), default=os.cpu_count() or 1, help="Worker processes; 0: none.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be imported; decode nothing.")
 @_json_option
@@ -94,6 +107,7 @@ def import_command(
     source: Path,
     bundle: Path,
     categories: Path | None,
+    report: Path | None,
     jobs: int,
     dry_run: bool,
     as_json: bool,
@@ -103,19 +117,23 @@ def import_command(
     from ndvol.formats import ReadOptions
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
+    started = monotonic()
     named = read_categories(categories) if categories else ()
     reading = ReadOptions(**{name: options.pop(name) for name in ("on_gap", "deskew", "holes", "dataset")})
     plan = plan_import(source, ImportOptions(categories=named, reading=reading, **options))
     if dry_run:
-        _show_plan(plan, as_json)
+        show_plan(plan, as_json)
         return
+    if report and not report.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
+    told = partial(show_outcome, plan, as_json=as_json, report=report)
     try:
-        verdicts = run_import(plan, bundle, jobs=jobs, progress=True).verdicts
+        catalog = run_import(plan, bundle, jobs=jobs, progress=True)
     except ImportFailedError as error:
-        _show_verdicts(error.verdicts, as_json)
+        told(error.verdicts, (), seconds=monotonic() - started)
         raise
-    _show_verdicts(verdicts, as_json)
-    if any(v.status == "refused" for v in verdicts):
+    told(catalog.verdicts, catalog.records.values(), seconds=monotonic() - started)
+    if any(v.status == "refused" for v in catalog.verdicts):
         sys.exit(EXIT_PARTLY)
 
 
@@ -134,7 +152,7 @@ def demo(folder: Path, seed: int) -> None:
     options = ImportOptions(categories=read_categories(raw / "categories.json"), modality="CT")
     plan = plan_import(raw, options)
     verdicts = run_import(plan, bundle, progress=True).verdicts
-    _show_verdicts([v for v in verdicts if v.code != "unknown-format"], as_json=False)
+    show_verdicts([v for v in verdicts if v.code != "unknown-format"], as_json=False)
     click.echo("3. Verify every stored chunk")
     if _verify(bundle, as_json=False):
         sys.exit(EXIT_DAMAGE)
@@ -303,42 +321,3 @@ def _open(bundle: Path) -> Catalog:
     if bundle.suffix == ".h5":
         raise CatalogError(f"{bundle} is one volume file", hint="give the bundle's folder or its .kwcoco.json")
     return open_catalog(bundle)
-
-
-def _show_plan(plan: ImportPlan, as_json: bool) -> None:
-    rows = [
-        {
-            "case": case.name,
-            "volume": volume.name,
-            "reader": volume.series.reader,
-            "axes": volume.series.axes,
-            "shape": times(volume.series.shape),
-            "spacing": times(round(s, 4) for s in volume.series.spacing or ()),
-            "type": volume.series.dtype,
-            "files": len(volume.series.files),
-            "source": volume.series.source,
-        }
-        for case in plan.cases
-        for volume in case.volumes
-    ]
-    if as_json:
-        click.echo(json.dumps({"cases": rows, "verdicts": [v.to_json() for v in plan.verdicts]}, indent=1))
-        return
-    click.echo(table(rows))
-    if plan.verdicts:
-        click.echo("")
-        _show_verdicts(plan.verdicts, as_json=False)
-
-
-def _show_verdicts(verdicts: Any, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps([v.to_json() for v in verdicts], indent=1))
-        return
-    rows = [
-        {"source": middle(v.source), "files": v.files, "verdict": v.status, "case": v.case or "", "code": v.code}
-        for v in verdicts
-    ]
-    click.echo(table(rows))
-    for v in verdicts:
-        if v.message and v.status not in ("imported", "unchanged"):
-            click.echo(printable(f"{v.source}: {v.status}: {v.message}"))

@@ -63,8 +63,9 @@ def open_case(record: CaseRecord) -> Case:
                 expected=missing,
                 hint="run `ndvol verify`",
             )
-        # kwcoco's commands rename colliding images; the catalogue's name counts.
-        return Case(record.name, case.images, case.labels)
+        # kwcoco's commands rename colliding images; the catalogue's name counts, and its first image.
+        first = {name: case.images[name] for name in record.images if name in case.images}
+        return Case(record.name, first | dict(case.images), case.labels)
     picture = PictureSource(record.path)
     grid = Grid.regular(picture.series.axes, picture.shape)
     plane = Grid.regular("yx", record.shape)

@@ -100,7 +100,8 @@ class VolumeSampler:
             tree=catalog.categories,
             names=tuple(shapes),
             shapes=np.array(list(shapes.values()), np.int64),
-            examined=np.array([bool(record.labels) for record in records]),
+            # Where a label was refused, what it would have shown is not known.
+            examined=np.array([bool(r.labels) and not r.attributes.get("refused_labels") for r in records]),
             rows=_rows([record.objects for record in records]),
             index=self._cases.index,
         )

@@ -20,7 +20,7 @@ class Verdict:
     status : one of `STATUSES`.
     code : stable, hyphenated word for the reason; ``ok`` when there is none.
     message : the reason with its facts, for a person.
-    case : the case that the source went into, if any.
+    case : the case that the source went into, if any; for a refused label the one that was imported without it.
     files : number of files that the verdict is about.
     """
 

@@ -278,7 +278,7 @@ class Case:
     Attributes
     ----------
     name : of the case in its catalogue.
-    images, labels : volumes by name, in the order of the names.
+    images, labels : volumes by name, in the order of the names; in a catalogue the first image comes first.
     """
 
     name: str

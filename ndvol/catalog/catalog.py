@@ -25,7 +25,7 @@ class Objects:
     category : (n,) category_index in the catalogue's tree.
     label : (n,) position of the label volume in the record's `labels`; -1 for a box without label volume.
     value : (n,) value in that label volume; 0 for a box without one.
-    start, stop : (n, ndim) half-open boxes in storage order.
+    start, stop : (n, ndim) half-open boxes in storage order, in voxels of the label volume.
     voxels : (n,) number of voxels.
     """
 
@@ -49,9 +49,11 @@ class CaseRecord:
     name : unique in the catalogue.
     path : the HDF5 file, or the picture of a plain kwcoco image.
     axes, shape, spacing, unit : of the first image, storage order.
-    images, labels : names of the volumes; ``image`` and ``boxes`` for a picture.
+    images, labels : names of the volumes, the first image first; ``image`` and ``boxes`` for a picture.
     sha256 : of the HDF5 file; empty for a picture.
     attributes : the image's ``ndvol`` key as it stands in the kwcoco file.
+    bboxes : (n, 4) x, y, width and height of the objects on the first image's picture, to write a kwcoco file; None:
+        the projections of their boxes. They differ for labels on the grid of another image.
     """
 
     name: str
@@ -65,6 +67,7 @@ class CaseRecord:
     objects: Objects
     sha256: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    bboxes: NDArray[np.int64] | None = None
 
 
 class Catalog(Mapping[str, Case]):

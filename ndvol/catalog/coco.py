@@ -89,12 +89,13 @@ def coco_from_records(records: Iterable[CaseRecord], tree: CategoryTree, folder:
         objects = record.objects
         for k in range(len(objects)):
             start, stop = objects.start[k].tolist(), objects.stop[k].tolist()
+            bbox = [start[x], start[y], stop[x] - start[x], stop[y] - start[y]]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
                     "category_id": tree.ids[objects.category[k]],
-                    "bbox": [start[x], start[y], stop[x] - start[x], stop[y] - start[y]],
+                    "bbox": bbox if record.bboxes is None else record.bboxes[k].tolist(),
                     "ndvol": {
                         "label": record.labels[objects.label[k]],
                         "value": int(objects.value[k]),

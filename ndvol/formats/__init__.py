@@ -88,6 +88,7 @@ class Series:
     spacing : mm per spatial axis in storage order; None when the source does not state it.
     uid : hash of what identifies the series (DICOM SeriesInstanceUID), empty when nothing does.
     frame : hash of the frame of reference (DICOM FrameOfReferenceUID), empty when not stated.
+    study : hash of the examination (DICOM StudyInstanceUID), empty when not stated.
     refers_to : `uid` of the image series that structures were drawn on; see `StructureReader`.
     warnings : what the user should know though the series is readable.
     reading : what the scan was told, where `Reader.read` depends on it.
@@ -110,6 +111,7 @@ class Series:
     warnings: tuple[str, ...] = ()
     reading: ReadOptions = DEFAULT_READING
     recipe: Any = field(default=None, compare=False, repr=False)
+    study: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ndvol.formats.dicom_doubts import differences
 from ndvol.formats.dicom_files import examine
 from ndvol.formats.dicom_headers import Header, uid_hash
 from ndvol.formats.dicom_pixels import stored_planes
-from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of
+from ndvol.formats.dicom_series import Piece, Stack, common_folder, pieces_of, series_uid
 from ndvol.formats.dicom_values import attributes, value_unit
 from ndvol.formats.regridded import fill_value, padding_range, plane_facts
 from ndvol.formats.values import Number, StoredRange, as_labels, rescale, settled_type
@@ -57,8 +57,9 @@ class DicomReader:
                 unread[file.path.rpartition("/")[0]] += file.reason[0] == "refused"
         for (status, code, message, _), paths in others.items():
             verdicts.append(Verdict(_source(paths), status, code, message, files=len(paths)))
-        series, judged = _judge(pieces_of(root, planes, options.on_gap), unread)
-        return Scan(tuple(series), tuple(verdicts + judged), frozenset(claimed))
+        pieces = pieces_of(root, planes, options.on_gap)
+        series, judged = _judge(pieces, unread)
+        return Scan(tuple(series), tuple(verdicts + judged + _dropped(planes, pieces)), frozenset(claimed))
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         stack: Stack = series.recipe
@@ -83,6 +84,17 @@ class DicomReader:
 
 def _source(paths: Sequence[str]) -> str:
     return paths[0] if len(paths) == 1 else common_folder(paths) or "."
+
+
+def _dropped(planes: Sequence[Header], pieces: Sequence[Piece]) -> list[Verdict]:
+    """Verdicts for the files that are copies of others, a verdict per series."""
+    kept = {file for piece in pieces for file in piece.files}
+    copies: dict[str, dict[str, None]] = defaultdict(dict)
+    for plane in planes:
+        if plane.path not in kept:
+            copies[series_uid(plane)][plane.path] = None
+    message = "the same UID and the same pixels as a file that was kept"
+    return [Verdict(_source(list(f)), "skipped", "duplicate", message, files=len(f)) for f in copies.values()]
 
 
 def _judge(pieces: Sequence[Piece], unread: Counter[str]) -> tuple[list[Series], list[Verdict]]:
@@ -127,6 +139,7 @@ def _series(piece: Piece, stack: Stack, digest: str, source: str, warnings: Iter
         frame=uid_hash(first.text("FrameOfReferenceUID")),
         warnings=tuple(warnings),
         recipe=stack,
+        study=uid_hash(first.text("StudyInstanceUID")),
     )
 
 

@@ -42,7 +42,10 @@ def without_copies(root: Path, headers: Sequence[Header]) -> tuple[list[Header],
                 code="duplicate-uid",
             )
         dropped += 1
-    return list(first.values()), [f"{dropped} copies of slices (same UID, same pixels) were dropped"] if dropped else []
+    said = "1 copy of a slice (same UID, same pixels) was dropped"
+    if dropped > 1:
+        said = f"{dropped} copies of slices (same UID, same pixels) were dropped"
+    return list(first.values()), [said] if dropped else []
 
 
 def _are_equal(root: Path, one: str, other: str) -> bool:

@@ -5,25 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ndvol.catalog import CaseRecord, Objects
-from ndvol.categories import CategoryTree
 from ndvol.errors import NdvolError, SourceError
-from ndvol.importing.labels import lost_labels, read_labels, read_volume
+from ndvol.importing.drawing import OnImage, with_axes
+from ndvol.importing.labels import RefusedLabel, lost_labels, read_labels, read_volume
 from ndvol.importing.merging import merged
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, PlannedVolume
 from ndvol.importing.preview import write_preview
 from ndvol.importing.privacy import BURNED_IN, Privacy, from_dicom, may_be_burned_in
-from ndvol.store import CaseWriter, file_sha256, forget, open_case, read_identity, read_objects, verify_file
+from ndvol.importing.sources import fingerprint
+from ndvol.store import CaseWriter, file_sha256, forget, open_case, read_identity, read_provenance, verify_file
 from ndvol.verdict import Verdict
 from ndvol.version import __version__
+
+NAMED_LABELS = 5
+"""Refused labels that the warning of an image names; the others have verdicts of their own too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What there is to say of a case that was written: warnings, and why labels were refused, both by source."""
+
+    warnings: Mapping[str, tuple[str, ...]]
+    refused: Mapping[str, NdvolError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +59,30 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
 
     Raises
     ------
-    NdvolError : when a source cannot be read, a label does not lie on the image, or the file cannot be written.
+    NdvolError : when an image cannot be read, labels of the published case would go, or the file cannot be written.
+        A label that cannot be used gets a verdict of its own, and the case is imported without it; an image of
+        several takes the case along, because channels that some cases lack make no data set.
     """
     path = folder / f"{plan.name}.h5"
     privacy = Privacy.of(options)
-    sources = [_fingerprint(volume, privacy) for volume in plan.volumes]
+    sources = [fingerprint(volume, privacy) for volume in plan.volumes]
     identity = _identity(plan, options, privacy, sources)
-    warnings: dict[str, tuple[str, ...]] = {}
-    fresh = _holds(path, identity)
-    if not fresh and path.exists() and not may_replace:
-        raise SourceError(
-            f"the bundle holds another case {plan.name!r}, imported from another folder",
-            hint="import into another bundle, or rename the source",
-            code="name-taken",
-        )
-    if not fresh and (lost := lost_labels(plan.labels, _labels_of(path))):
-        raise SourceError(
-            f"case {plan.name!r} of the bundle has label volumes that this import would take away",
-            got=f"no source for {', '.join(lost)}",
-            hint="give the same label folder again, or delete the case's .h5 first",
-            code="labels-would-go",
-        )
-    if not fresh:
-        warnings = _write_case(plan, options, privacy, path, identity, sources)
+    written = Written({}, {})
+    if not (fresh := _holds(path, identity)):
+        if path.exists() and not may_replace:
+            raise SourceError(
+                f"the bundle holds another case {plan.name!r}, imported from another folder",
+                hint="import into another bundle, or rename the source",
+                code="name-taken",
+            )
+        if lost := lost_labels(plan.labels, set(_labels_of(path))):
+            raise _would_go(plan, f"no source for {', '.join(lost)}")
+        written = _write_case(plan, options, path, identity, sources)
     if not fresh or not path.with_suffix(".png").is_file():
         write_preview(path, path.with_suffix(".png"))
+    for source, volume in zip(sources, plan.volumes, strict=True):
+        if error := written.refused.get(volume.series.source):
+            source["refused"] = error.code
     state = {
         "sources": sources,
         "options": case_options(plan, options, privacy),
@@ -85,48 +93,38 @@ def import_case(plan: CasePlan, options: ImportOptions, folder: Path, *, may_rep
     }
     # A worker sees every case once: what it keeps open and mapped would only grow.
     forget(path)
-    return ImportedCase(plan.name, tuple(_verdict(v, plan.name, warnings) for v in plan.volumes), state)
+    return ImportedCase(plan.name, tuple(_verdict(v, plan.name, written) for v in plan.volumes), state)
+
+
+def _would_go(plan: CasePlan, got: str, **facts: Any) -> SourceError:
+    return SourceError(
+        f"case {plan.name!r} of the bundle has label volumes that this import would take away",
+        got=got,
+        hint="give the same labels again, or delete the case's .h5 first",
+        code="labels-would-go",
+        **facts,
+    )
 
 
 def _holds(path: Path, identity: str) -> bool:
-    """True when `path` is an intact file of that identity; a damaged one is as good as none."""
+    """True when `path` is an intact file of that identity; a damaged one is as good as none.
+
+    So is one without the labels of a refused source: why they were refused is found by reading them again.
+    """
     try:
-        return path.is_file() and not verify_file(path) and read_identity(path)["uuid"] == identity
+        intact = path.is_file() and not verify_file(path) and read_identity(path)["uuid"] == identity
+        return intact and not read_provenance(path).get("refused")
     except NdvolError:
         return False
 
 
-def _labels_of(path: Path) -> set[str]:
-    """Names of the label volumes of a published file; none when it is not there or damaged."""
+def _labels_of(path: Path) -> dict[str, set[str]]:
+    """The label volumes of a published file and their categories; none when it is not there or damaged."""
     try:
-        return set(open_case(path).labels) if path.is_file() else set()
+        labels = open_case(path).labels if path.is_file() else {}
+        return {name: set(label.categories.values()) for name, label in labels.items()}
     except NdvolError:
-        return set()
-
-
-def quick_fingerprint(volume: PlannedVolume, privacy: Privacy) -> dict[str, Any]:
-    """Size and mtime_ns per file: what tells an unchanged source without reading it. Hashed where names are hidden."""
-    stats = {name: file.stat() for name, file in _named_files(volume, privacy).items()}
-    found = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-    if privacy.hides(volume.series):
-        # The time of an export tells the day of an examination.
-        return {name: privacy.digest("stat", f"{size} {mtime}", 16) for name, (size, mtime) in found.items()}
-    return found
-
-
-def _named_files(volume: PlannedVolume, privacy: Privacy) -> dict[str, Path]:
-    """The files of a volume by the names that the journal gives them."""
-    names = privacy.file_names(volume.series)
-    return {name: Path(volume.root, file) for name, file in zip(names, volume.series.files, strict=True)}
-
-
-def _fingerprint(volume: PlannedVolume, privacy: Privacy) -> dict[str, Any]:
-    try:
-        stats = quick_fingerprint(volume, privacy)
-        digests = {name: file_sha256(file) for name, file in _named_files(volume, privacy).items()}
-    except OSError as error:
-        raise SourceError(f"cannot read {volume.series.source}", got=error, code="unreadable") from error
-    return {"volume": volume.name, "stats": stats, "sha256": digests}
+        return {}
 
 
 def _identity(plan: CasePlan, options: ImportOptions, privacy: Privacy, sources: list[dict[str, Any]]) -> str:
@@ -138,29 +136,26 @@ def _identity(plan: CasePlan, options: ImportOptions, privacy: Privacy, sources:
 
 
 def _write_case(
-    plan: CasePlan, options: ImportOptions, privacy: Privacy, path: Path, identity: str, sources: list[dict[str, Any]]
-) -> dict[str, tuple[str, ...]]:
-    """Write the file of a case; returns the warnings by source."""
+    plan: CasePlan, options: ImportOptions, path: Path, identity: str, sources: list[dict[str, Any]]
+) -> Written:
+    """Write the file of a case."""
+    privacy = Privacy.of(options)
     warnings = {volume.series.source: volume.series.warnings for volume in plan.volumes}
+    refused: list[RefusedLabel] = []
+    labels: dict[str, set[str]] = {}
 
     def warn(source: str, said: tuple[str, ...]) -> None:
         warnings[source] = tuple(dict.fromkeys((*warnings[source], *said)))
 
-    placed, burned_in = [], False
     with CaseWriter(path, case=plan.name, uuid=identity) as writer:
-        for volume in plan.images:
-            data, turn = read_volume(volume, options)
-            warn(volume.series.source, data.warnings)
-            if may_be_burned_in(data):
-                burned_in = True
-                warn(volume.series.source, (BURNED_IN,))
-            facts = privacy.facts(data, options.modality)
-            writer.add_image(volume.name, data.array, data.grid, reorientation=turn, attributes=facts)
-            placed.append((data.grid, data.attributes))
-        del data  # one volume at a time
-        for label in merged(read_labels(plan, options, *placed[0]), options):
+        images, burned_in = _write_images(plan, options, writer, warn)
+        for label in merged(read_labels(plan, options, images), options):
+            if isinstance(label, RefusedLabel):
+                refused.append(label)
+                continue
             for source, said in label.warnings.items():
                 warn(source, said)
+            labels[label.name] = set(label.categories.values())
             writer.add_label(
                 label.name,
                 label.array,
@@ -170,19 +165,64 @@ def _write_case(
                 objects=options.objects,
                 attributes=label.attributes,
             )
-        digests = [{"volume": s["volume"], "sha256": list(s["sha256"].values())} for s in sources]
+        errors = {label.source: label.error for label in refused}
+        if refused and (gone := _gone(_labels_of(path), labels)):
+            # The published labels are worth more than the image without them.
+            raise _would_go(plan, f"no usable source for {', '.join(gone)}", refused=errors)
         writer.set_provenance(
             {
-                "sources": digests,
+                "sources": [{"volume": s["volume"], "sha256": list(s["sha256"].values())} for s in sources],
+                "refused": [[label.volume, label.error.code] for label in refused],
                 "options": case_options(plan, options, privacy),
-                "readers": _readers(plan),
+                "readers": [[volume.name, volume.series.reader] for volume in plan.volumes],
                 "deidentification": _deidentification(plan, privacy, burned_in),
                 "ndvol": __version__,
             }
         )
         # Of the file that is about to be replaced: whoever is killed now must not find it beside the new one.
         path.with_suffix(".png").unlink(missing_ok=True)
-    return warnings
+    if refused:
+        for volume in plan.images:
+            warn(volume.series.source, (_without_labels(refused),))
+    return Written(warnings, errors)
+
+
+def _gone(published: Mapping[str, set[str]], written: Mapping[str, set[str]]) -> list[str]:
+    """Label volumes, or categories of them, that only the published file has."""
+    return [
+        name if name not in written else f"{category} of {name}"
+        for name, categories in sorted(published.items())
+        for category in (sorted(categories - written[name]) if name in written else [""])
+    ]
+
+
+def _write_images(
+    plan: CasePlan, options: ImportOptions, writer: CaseWriter, warn: Callable[[str, tuple[str, ...]], None]
+) -> tuple[dict[str, OnImage], bool]:
+    """Write the images, one in memory at a time; what labels need of them, and whether text may be burned in."""
+    privacy, burned_in = Privacy.of(options), False
+    images = {}
+    for volume in plan.images:
+        data, turn = read_volume(volume, options)
+        warn(volume.series.source, data.warnings)
+        if may_be_burned_in(data):
+            burned_in = True
+            warn(volume.series.source, (BURNED_IN,))
+        facts = privacy.facts(data, options.modality)
+        for k, name in enumerate(volume.images):
+            array, grid = data.array, data.grid
+            if volume.channels:
+                array, grid = array[k], with_axes(grid, grid.axes.replace("t", ""))
+            writer.add_image(name, array, grid, reorientation=turn, attributes=facts)
+            images[name] = OnImage(grid, data.attributes)
+        del data, array  # one volume at a time
+    return images, burned_in
+
+
+def _without_labels(refused: Sequence[RefusedLabel]) -> str:
+    named = [f"{label.source} ({label.error.code})" for label in refused]
+    more = f" and {len(named) - NAMED_LABELS} more" if len(named) > NAMED_LABELS else ""
+    return f"imported without the labels of {', '.join(named[:NAMED_LABELS])}{more}, which were refused"
 
 
 def _deidentification(plan: CasePlan, privacy: Privacy, burned_in: bool) -> dict[str, Any]:
@@ -200,62 +240,27 @@ def _deidentification(plan: CasePlan, privacy: Privacy, burned_in: bool) -> dict
 
 def case_options(plan: CasePlan, options: ImportOptions, privacy: Privacy) -> dict[str, Any]:
     """All that decides about a case's file besides the bytes of its sources."""
-    layout = {"categories": [dict(row) for row in plan.categories], "labels": [[p.name, p.kind] for p in plan.labels]}
+    labels = [
+        {
+            "name": p.name,
+            "kind": p.kind,
+            "images": list(p.images),
+            "structure": p.structure and privacy.structure(p.structure),
+            "names": {str(value): privacy.structure(name) for value, name in p.names.items()},
+            "masks": [privacy.structure(s.name) for s in p.series] if p.kind == "masks" else [],
+        }
+        for p in plan.labels
+    ]
+    lost = [[label.volume, label.code] for label in plan.lost]
+    layout = {"categories": [dict(row) for row in plan.categories], "labels": labels, "lost": lost}
     return {**options.fingerprint(), "phi": privacy.tag, "layout": layout}
 
 
-def _readers(plan: CasePlan) -> list[list[str]]:
-    return [[volume.name, volume.series.reader] for volume in plan.volumes]
-
-
-def _verdict(volume: PlannedVolume, case: str, warnings: Mapping[str, tuple[str, ...]]) -> Verdict:
+def _verdict(volume: PlannedVolume, case: str, written: Written) -> Verdict:
     series = volume.series
-    said = "; ".join(warnings.get(series.source, series.warnings))
+    if error := written.refused.get(series.source):
+        return Verdict.refused(series.source, error, files=len(series.files)).with_case(case)
+    said = "; ".join(written.warnings.get(series.source, series.warnings))
     status = "imported with warnings" if said else "imported"
     code = "burned-in-annotation" if BURNED_IN in said else "warning"
     return Verdict(series.source, status, code if said else "ok", said, case, len(series.files))
-
-
-def describe_case(path: Path, sha256: str, tree: CategoryTree) -> CaseRecord:
-    """The catalogue's record of a published file."""
-    case = open_case(path)
-    first = next(iter(case.images.values()))
-    rows = []
-    for position, (name, volume) in enumerate(case.labels.items()):
-        for value, voxels, *box in read_objects(path, name).tolist():
-            start, stop = box[: volume.ndim], box[volume.ndim :]
-            # A mask without the image's t or c axis holds for all of it.
-            lows = [start[volume.axes.index(a)] if a in volume.axes else 0 for a in first.axes]
-            highs = [
-                stop[volume.axes.index(a)] if a in volume.axes else n
-                for a, n in zip(first.axes, first.shape, strict=True)
-            ]
-            rows.append([tree.index(volume.categories[value]), position, value, voxels, *lows, *highs])
-    table = np.array(rows, np.int64).reshape(-1, 4 + 2 * first.ndim)
-    category, label, value, voxels = table[:, :4].T
-    box = table[:, 4:]
-    facts = {
-        "file": path.name,
-        "sha256": sha256,
-        "uuid": read_identity(path)["uuid"],
-        "axes": first.axes,
-        "shape": list(first.shape),
-        "spacing": [round(s, 9) for s in first.grid.spacing],
-        "unit": first.grid.unit,
-        "frame": first.grid.frame,
-        "images": list(case.images),
-        "labels": list(case.labels),
-    }
-    return CaseRecord(
-        name=case.name,
-        path=str(path),
-        axes=first.axes,
-        shape=first.shape,
-        spacing=first.grid.spacing,
-        unit=first.grid.unit,
-        images=tuple(case.images),
-        labels=tuple(case.labels),
-        objects=Objects(category, label, value, box[:, : first.ndim], box[:, first.ndim :], voxels),
-        sha256=sha256,
-        attributes=facts,
-    )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ndvol.errors import NdvolError, OptionError
-from ndvol.importing.case import ImportedCase, case_options, quick_fingerprint
+from ndvol.importing.case import ImportedCase, case_options
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.plan import CasePlan, ImportPlan
+from ndvol.importing.sources import quick_fingerprint
 from ndvol.opening import JOURNAL_NAME, read_journal
 from ndvol.store import sync_folder
 from ndvol.verdict import Verdict
@@ -78,20 +79,17 @@ class Journal:
         return state if same else None
 
     def still(self, case: CasePlan) -> tuple[Verdict, ...]:
-        """The verdicts for the sources of an unchanged case; warnings of the run that read them are repeated."""
+        """The verdicts for the sources of an unchanged case; what the run that read them had to say is repeated."""
         same = "sources and options are those of the last run"
         said = {row["source"]: row["message"] for row in self._before if row["root"] == self._root and row["case"]}
-        return tuple(
-            Verdict(
-                v.series.source,
-                "unchanged",
-                "unchanged",
-                said.get(self._disguise.alias(v.series.source)) or same,
-                case.name,
-                len(v.series.files),
-            )
-            for v in case.volumes
-        )
+        _, state = self._states[case.name]
+        verdicts = []
+        for volume, source in zip(case.volumes, state["sources"], strict=True):
+            series = volume.series
+            status, code = ("refused", source["refused"]) if "refused" in source else ("unchanged", "unchanged")
+            message = said.get(self._disguise.alias(series.source)) or same
+            verdicts.append(Verdict(series.source, status, code, message, case.name, len(series.files)))
+        return tuple(verdicts)
 
     def add(self, verdict: Verdict, state: dict[str, Any] | None = None) -> None:
         """Note a verdict, with the state of its case if it is the case's first image."""
@@ -109,9 +107,11 @@ class Journal:
             self.add(verdict, state)
 
     def add_refused(self, case: CasePlan, error: NdvolError) -> None:
-        """Note that a case could not be imported; the reason stands with each of its sources."""
+        """Note that a case could not be imported; the reason stands with each source that has none of its own."""
+        own = error.facts.get("refused", {})
         for volume in case.volumes:
-            self.add(Verdict.refused(volume.series.source, error, files=len(volume.series.files)))
+            source = volume.series.source
+            self.add(Verdict.refused(source, own.get(source, error), files=len(volume.series.files)))
 
     def states(self, volumes: Path) -> dict[str, dict[str, Any]]:
         """The states of all cases that the bundle holds, by name in sorted order."""

@@ -1,4 +1,4 @@
-"""The labels of a case: read from their sources, put on the image's grid, and named."""
+"""The labels of a case: read from their sources, put on the grid of their image, and named."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import OptionError, SourceError
-from ndvol.formats import LabelData, Series, StructureReader, VolumeData, reader
+from ndvol.errors import NdvolError, SourceError
+from ndvol.formats import Series, VolumeData, reader
 from ndvol.formats.layers import clean_name
-from ndvol.formats.regridded import deskewed, source_planes, turned
+from ndvol.formats.regridded import deskewed, turned
 from ndvol.geometry import Grid, Reorientation, closest_canonical
-from ndvol.geometry.resampling import repeat_planes
+from ndvol.importing.drawing import OnImage, draw_structures
 from ndvol.importing.naming import Named, check_named, name_structures, name_values
 from ndvol.importing.options import MERGED, ImportOptions, categories_of_names, folded, names_of_values
-from ndvol.importing.placing import place_label
+from ndvol.importing.placing import place_on_one
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
 from ndvol.importing.privacy import Privacy
 
-OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-not-planar")
-"""Codes of structures that do not lie on the planes of the image."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,18 @@ class Label:
         return {"source_names": names} if names else {}
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedLabel:
+    """A source of labels that cannot be used, and why. Its case goes on without it.
+
+    `volume` is the name of the label volume that it would have been in.
+    """
+
+    volume: str
+    source: str
+    error: NdvolError
+
+
 def read_volume(volume: PlannedVolume, options: ImportOptions) -> tuple[VolumeData, Reorientation]:
     """An image in the orientation that the options ask for, and what was done to its axes."""
     data = reader(volume.series.reader).read(Path(volume.root), volume.series)
@@ -67,26 +78,26 @@ def read_volume(volume: PlannedVolume, options: ImportOptions) -> tuple[VolumeDa
 
 
 def read_labels(
-    plan: CasePlan, options: ImportOptions, image: Grid, facts: Mapping[str, float | int | str]
-) -> Iterator[Label]:
-    """All label volumes of a case on the grid of its first image, under names of their own.
+    plan: CasePlan, options: ImportOptions, images: Mapping[str, OnImage]
+) -> Iterator[Label | RefusedLabel]:
+    """All label volumes of a case under names of their own, each on the grid of the image that it belongs to.
+
+    A source is refused when it does not lie on an image, holds a value that the category table does not name, is
+    no mask among masks, or cannot be read; the others go on.
 
     Parameters
     ----------
-    image, facts : grid and attributes of that image as it is stored.
-
-    Raises
-    ------
-    SourceError : when a label does not lie on the image, or holds a value that the category table does not name.
+    images : of the case, by name.
     """
+    for lost in plan.lost:
+        yield RefusedLabel(lost.volume, lost.source, SourceError("its reader refused it", code=lost.code))
     taken: set[str] = set()
+    kinds = {"map": _read_map, "masks": _read_masks, "structures": _read_structures}
     for planned in plan.labels:
-        kinds: dict[str, Callable[..., Iterator[Label]]] = {
-            "map": _read_map,
-            "masks": _read_masks,
-            "structures": partial(_read_structures, facts=facts),
-        }
-        for label in kinds[planned.kind](planned, plan, options, image):
+        for label in kinds[planned.kind](planned, plan, options, images):
+            if isinstance(label, RefusedLabel):
+                yield label
+                continue
             name, number = label.name, 1
             while name in taken:
                 number += 1
@@ -95,132 +106,140 @@ def read_labels(
             yield replace(label, name=name)
 
 
+def _usable(planned: PlannedLabel, series: Series, read: Callable[[], T]) -> T | RefusedLabel:
+    """What `read` returns, or why the source is refused."""
+    try:
+        return read()
+    except NdvolError as error:
+        return RefusedLabel(planned.name, series.source, error)
+    except MemoryError:
+        raise  # not the label's fault
+    except Exception as error:
+        # A bug of ours or of a library.
+        fault = SourceError(f"label {series.source} could not be read", got=repr(error), code="internal")
+        return RefusedLabel(planned.name, series.source, fault)
+
+
 def _named(label: Label, named: Named, source: str) -> Label:
     """The label with the names of its structures."""
     warnings = {**label.warnings, source: (*label.warnings.get(source, ()), *named.warnings)}
     return replace(label, categories=named.categories, sources=named.sources, warnings=warnings)
 
 
-def _read_map(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
+def _read_map(
+    planned: PlannedLabel, plan: CasePlan, options: ImportOptions, images: Mapping[str, OnImage]
+) -> Iterator[Label | RefusedLabel]:
+    [series] = planned.series
+    found = _usable(planned, series, lambda: _maps(planned, plan, options, images))
+    yield from [found] if isinstance(found, RefusedLabel) else found
+
+
+def _maps(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, images: Mapping[str, OnImage]) -> list[Label]:
     """A label map; where its file names segments in layers, one label volume for each layer."""
     [series] = planned.series
-    data, turn = _read_on_image(planned, series, options, image)
-    if not data.layers:
+    data, turn = _read_on_image(planned, series, options, images)
+    layers = data.layers or _stated_names(planned, data.array)
+    if not layers:
         # A lone mask of one structure: its file may be called like a category of the table.
         known = categories_of_names(options.categories).get(folded(series.name), planned.name)
         names = name_values(known, data.array, names_of_values(options.categories or plan.categories))
-        yield Label(planned.name, data.array, data.grid, turn, names, {series.source: data.warnings})
-        return
+        return [Label(planned.name, data.array, data.grid, turn, names, {series.source: data.warnings})]
     axes, arrays = data.grid.axes, [data.array]
-    if "c" in axes:
+    if data.layers and "c" in axes:
         axes, arrays = axes.replace("c", ""), list(np.moveaxis(data.array, axes.index("c"), 0))
-    for array, originals in zip(arrays, data.layers, strict=True):
+    labels = []
+    for array, originals in zip(arrays, layers, strict=True):
         grid = Grid(axes, array.shape, data.grid.affine, data.grid.frame, data.grid.unit)
         check_named(planned.name, np.unique(array[array != 0]).tolist(), originals)
         cleaned = {value: clean_name(name, f"segment {value}") for value, name in originals.items()}
         said = (*data.warnings, *(warning for _, warning in cleaned.values() if warning))
         label = Label(planned.name, array, grid, turn, {}, {series.source: said})
         names = {value: name for value, (name, _) in cleaned.items()}
-        yield _named(label, name_structures(names, options, originals), series.source)
+        labels.append(_named(label, name_structures(names, options, originals), series.source))
+    return labels
 
 
-def _read_masks(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, image: Grid) -> Iterator[Label]:
-    """One label volume of many binary masks, named by their files; masks that overlap go to further volumes."""
-    layers: list[NDArray[np.uint16]] = []
-    names: list[dict[int, str]] = []
-    warnings: dict[str, tuple[str, ...]] = {}
-    data, turn = None, _identity(image)
+def _stated_names(planned: PlannedLabel, array: NDArray[Any]) -> tuple[Mapping[int, str], ...]:
+    """The names that the layout gives the values of a label map, as one layer."""
+    if not planned.structure:
+        return (planned.names,) if planned.names else ()
+    found = np.unique(array[array != 0]).tolist()
+    if len(found) > 1:
+        raise _no_mask(planned.series[0].source, f"values {found[:5]}")
+    return (dict.fromkeys(found or [1], planned.structure),)
+
+
+def _read_masks(
+    planned: PlannedLabel, plan: CasePlan, options: ImportOptions, images: Mapping[str, OnImage]
+) -> Iterator[Label | RefusedLabel]:
+    """One label volume of many binary masks, named by their files; masks that overlap, or lie on the grid of
+    another image, go to further volumes."""
+    layers: list[Label] = []
+    dtype = np.uint8 if len(planned.series) < 256 else np.uint16
     for value, series in enumerate(planned.series, start=1):
-        data, turn = _read_on_image(planned, series, options, image)
-        if len(found := np.unique(data.array[data.array != 0])) > 1 or "c" in data.grid.axes:
-            raise SourceError(
-                f"{series.source} is one of several masks, but no mask of one structure",
-                got=f"values {found[:5].tolist()}" if len(found) > 1 else f"axes {data.grid.axes}",
-                expected="0 and one other value",
-                code="not-a-mask",
-            )
-        mask = data.array != 0
-        at = next((i for i, layer in enumerate(layers) if not layer[mask].any()), len(layers))
+        found = _usable(planned, series, partial(_read_mask, planned, series, options, images))
+        if isinstance(found, RefusedLabel):
+            yield found
+            continue
+        mask, data, turn = found
+        name, warning = clean_name(series.name, f"structure {value}")
+        free = (i for i, on in enumerate(layers) if on.grid == data.grid and not on.array[mask].any())
+        at = next(free, len(layers))
         if at == len(layers):
-            layers.append(np.zeros(data.array.shape, np.uint16))
-            names.append({})
-        layers[at][mask] = value
-        names[at][value], warning = clean_name(series.name, f"structure {value}")
-        warnings[series.source] = (*data.warnings, *([warning] if warning else []))
-    originals = {value: series.name for value, series in enumerate(planned.series, start=1)}
-    for layer, cleaned in zip(layers, names, strict=True):
-        small = layer.astype(np.uint8) if len(planned.series) < 256 else layer
-        label = Label(planned.name, small, data.grid if data else image, turn, {}, warnings)
-        known = {value: originals[value] for value in cleaned}
-        yield _named(label, name_structures(cleaned, options, known), planned.series[0].source)
+            layers.append(Label(planned.name, np.zeros(mask.shape, dtype), data.grid, turn, {}, {}))
+        layers[at].array[mask] = value
+        said = {series.source: (*data.warnings, *([warning] if warning else []))}
+        layers[at] = replace(
+            layers[at], categories={**layers[at].categories, value: name}, warnings={**layers[at].warnings, **said}
+        )
+    for layer in layers:
+        originals = {value: planned.series[value - 1].name for value in layer.categories}
+        yield _named(layer, name_structures(layer.categories, options, originals), next(iter(layer.warnings)))
+
+
+def _read_mask(
+    planned: PlannedLabel, series: Series, options: ImportOptions, images: Mapping[str, OnImage]
+) -> tuple[NDArray[np.bool_], VolumeData, Reorientation]:
+    data, turn = _read_on_image(planned, series, options, images)
+    mask = data.array != 0
+    if len(found := np.unique(data.array[mask])) > 1 or "c" in data.grid.axes:
+        raise _no_mask(series.source, f"values {found[:5].tolist()}" if len(found) > 1 else f"axes {data.grid.axes}")
+    return mask, data, turn
+
+
+def _no_mask(source: str, got: str) -> SourceError:
+    return SourceError(
+        f"{source} should be a mask, and is no mask of one structure",
+        got=got,
+        expected="0 and one other value",
+        code="not-a-mask",
+    )
 
 
 def _read_structures(
-    planned: PlannedLabel,
-    plan: CasePlan,
-    options: ImportOptions,
-    image: Grid,
-    *,
-    facts: Mapping[str, float | int | str],
-) -> Iterator[Label]:
-    """The structures that a source draws on the image, in as many volumes as they overlap."""
+    planned: PlannedLabel, plan: CasePlan, options: ImportOptions, images: Mapping[str, OnImage]
+) -> Iterator[Label | RefusedLabel]:
+    """The structures that a source draws on an image, in as many volumes as they overlap."""
     [series] = planned.series
-    drawer = reader(series.reader)
-    if not isinstance(drawer, StructureReader):
-        raise OptionError(f"the reader {series.reader!r} draws no structures")
-    spatial = Grid(
-        "".join(image.axes[i] for i in image.spatial),
-        tuple(image.shape[i] for i in image.spatial),
-        image.affine,
-        image.frame,
-        image.unit,
-    )
-    try:
-        drawn = drawer.read_structures(Path(planned.root), series, spatial)
-    except SourceError as error:
-        if error.code not in OFF_GRID or not facts.keys() & {"source_planes", "deskewed_degrees"}:
-            raise
-        raise SourceError(
-            error.what,
-            got=error.got,
-            expected=error.expected,
-            hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
-            code=error.code,
-        ) from error
-    for data in _on_every_plane(drawn, spatial, facts):
+    found = _usable(planned, series, lambda: draw_structures(planned, [images[name] for name in planned.images]))
+    if isinstance(found, RefusedLabel):
+        yield found
+        return
+    grid, volumes = found
+    for data in volumes:
         name = Privacy.of(options).label_volume(data.name, planned.name)
-        label = Label(name, data.array, spatial, _identity(spatial), {}, {series.source: data.warnings})
+        label = Label(name, data.array, grid, _identity(grid), {}, {series.source: data.warnings})
         yield _named(label, name_structures(data.categories, options, data.originals), series.source)
 
 
-def _on_every_plane(
-    drawn: Sequence[LabelData], image: Grid, facts: Mapping[str, float | int | str]
-) -> Sequence[LabelData]:
-    """The structures, where need be also on the planes of the image that were interpolated.
-
-    Whoever drew on the source's planes left those between them empty: they get the labels of the nearest plane. What
-    was drawn on the whole scan, before planes of it were lost, has labels there and stays.
-    """
-    if (source := source_planes(facts, image.axes)) is None:
-        return drawn
-    axis, indices = source
-    between = sorted(set(range(image.shape[axis])) - set(np.rint(indices).astype(int).tolist()))
-    if not between or any(data.array.take(between, axis).any() for data in drawn):
-        return drawn
-    note = f"drawn on the source's planes: {len(between)} interpolated planes hold the labels of the nearest of them"
-    return [
-        replace(data, array=repeat_planes(data.array, axis, indices), warnings=(*data.warnings, note)) for data in drawn
-    ]
-
-
 def _read_on_image(
-    planned: PlannedLabel, series: Series, options: ImportOptions, image: Grid
+    planned: PlannedLabel, series: Series, options: ImportOptions, images: Mapping[str, OnImage]
 ) -> tuple[VolumeData, Reorientation]:
     """A label map of a case on the grid of its image."""
     data = reader(series.reader).read(Path(planned.root), series, as_label=True)
     if options.reading.deskew:
         data = deskewed(data, as_label=True)
-    return place_label(data, image, series.source)
+    return place_on_one(data, [image.grid for image in images.values()], series.source)
 
 
 def _identity(grid: Grid) -> Reorientation:

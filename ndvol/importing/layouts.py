@@ -1,8 +1,8 @@
 """Folder layouts: which series are images, which are labels, and which of them form one case.
 
 Known without being told: image and label folders side by side, nnU-Net raw and Medical Segmentation Decathlon (by their
-``dataset.json``), a folder of masks beside an image, one mask per structure (TotalSegmentator), and segmentations that
-say so themselves beside their image (``x.seg.nrrd`` of 3D Slicer).
+``dataset.json``), a folder of masks beside an image, one mask per structure (TotalSegmentator), segmentations that say
+so themselves beside their image (``x.seg.nrrd`` of 3D Slicer), and BIDS (by its names).
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ndvol.errors import CategoryError
 from ndvol.formats import Series
+from ndvol.importing.bids import DERIVATIVES, BidsName, bids_name
 
 IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesval", "img"})
 LABEL_FOLDERS = frozenset(
@@ -56,6 +57,10 @@ class Place:
     case : proposal for the name of the case.
     root : the folder that the series' files are relative to.
     alone : a label that is a whole label map of its own, whatever other labels stand beside it.
+    whole : what the images of one case of several share besides the group; empty for an image that stands alone.
+    channels : names of the images that lie along the t axis of the series; empty when it is one image.
+    structure : name of the category of a binary mask, where the layout says it.
+    names : value -> category name of a label map, where the layout says it.
     """
 
     series: Series
@@ -66,6 +71,10 @@ class Place:
     case: str
     root: str
     alone: bool = False
+    whole: str = ""
+    channels: tuple[str, ...] = ()
+    structure: str = ""
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def place_series(series: Iterable[Series], root: str, tables: Mapping[str, DatasetTable]) -> list[Place]:
@@ -81,9 +90,13 @@ def place_series(series: Iterable[Series], root: str, tables: Mapping[str, Datas
         for (role, group, _, _), s in zip(roles, series, strict=True)
         if role != "label" and s.modality != SEGMENTATION
     }
+    names = [_bids_name(s, role[0]) for s, role in zip(series, roles, strict=True)]
+    datasets = {name.dataset for name in names if name and not name.is_label}
     places = []
-    for s, (role, group, folder, key) in zip(series, roles, strict=True):
-        if role == "label" and group in with_images:
+    for s, (role, group, folder, key), name in zip(series, roles, names, strict=True):
+        if name and name.dataset in datasets:
+            places.append(_bids_place(s, name, root))
+        elif role == "label" and group in with_images:
             places.append(Place(s, "label", group, key, folder, s.name, root))
         elif s.modality == SEGMENTATION:
             places.append(Place(s, "label", group, key, "segmentation", s.name, root, alone=True))
@@ -95,15 +108,52 @@ def place_series(series: Iterable[Series], root: str, tables: Mapping[str, Datas
     return places
 
 
+def _bids_name(series: Series, role: str) -> BidsName | None:
+    """The name in BIDS of a series, unless its path has a folder of images or labels outside of derivatives."""
+    path = series.files[0]
+    if role and DERIVATIVES not in PurePosixPath(path).parts:
+        return None
+    return bids_name(path, series.name)
+
+
+def _bids_place(series: Series, name: BidsName, root: str) -> Place:
+    role = "label" if name.is_label else "image"
+    structure = name.structure if name.suffix == "mask" else ""
+    place = Place(series, role, name.dataset, series.key, name.name, name.case, root, alone=name.is_label)
+    return replace(place, whole=name.case, structure=structure)
+
+
+def label_place(series: Series, folder: str, root: str) -> Place:
+    """The place of a label below a folder of labels that the user named."""
+    name = bids_name(series.files[0], series.name)
+    if name and name.is_label:
+        return _bids_place(series, name, root)
+    return Place(series, "label", "", series.key, folder, series.name, root)
+
+
+def bids_datasets(places: Iterable[Place]) -> set[str]:
+    """The folders of the data sets in BIDS that `places` are in."""
+    names = ((p, bids_name(p.series.files[0], p.series.name)) for p in places)
+    return {p.group for p, name in names if name and p.whole == name.case}
+
+
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
     channel = _CHANNEL.match(series.name)
     if table is None:
         return Place(series, "image", group, key, "", series.name, root)
     if channel and key.endswith(series.name):
         name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
-        return Place(series, "image", group, key.removesuffix(f"_{channel[2]}"), name, channel[1], root)
+        key = key.removesuffix(f"_{channel[2]}")
+        return Place(series, "image", group, key, name, channel[1], root, whole=key)
     name = table.channels.get(0, "") if len(table.channels) == 1 else ""
-    return Place(series, "image", group, key, name, series.name, root)
+    return Place(series, "image", group, key, name, series.name, root, channels=_channels_along_t(series, table))
+
+
+def _channels_along_t(series: Series, table: DatasetTable) -> tuple[str, ...]:
+    """The modalities of the Decathlon, which lie along the fourth axis of one file."""
+    numbers = range(len(table.channels))
+    along = series.axes[:1] == "t" and series.shape[0] == len(numbers) > 1 and set(table.channels) == set(numbers)
+    return tuple(table.channels[k] for k in numbers) if along else ()
 
 
 def _folder_role(series: Series) -> tuple[str, str, str, str]:

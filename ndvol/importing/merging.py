@@ -9,14 +9,14 @@ import numpy as np
 
 from ndvol.errors import SourceError
 from ndvol.formats.layers import listing
-from ndvol.importing.labels import Label
+from ndvol.importing.labels import Label, RefusedLabel
 from ndvol.importing.options import MERGED, ImportOptions
 
 
-def merged(labels: Iterable[Label], options: ImportOptions) -> Iterator[Label]:
+def merged(labels: Iterable[Label | RefusedLabel], options: ImportOptions) -> Iterator[Label | RefusedLabel]:
     """The label volumes of a case without the categories to be merged, and last the volume that holds those.
 
-    A volume that loses all its categories is left out.
+    A volume that loses all its categories is left out. Refused labels pass.
 
     Raises
     ------
@@ -27,14 +27,20 @@ def merged(labels: Iterable[Label], options: ImportOptions) -> Iterator[Label]:
         yield from labels
         return
     merger, names, known = Merger(options.merge), set[str](), set[str]()
+    complete = True
     for label in labels:
+        if isinstance(label, RefusedLabel):
+            complete = False
+            yield label
+            continue
         names.add(label.name)
         known.update(label.categories.values())
         rest = merger.take(label)
         if rest.categories:
             yield rest
     missing = [name for name in options.merge if name not in known | {row["name"] for row in options.categories}]
-    if missing and known:
+    # What a refused label would have brought is not known.
+    if missing and known and complete:
         raise SourceError(
             "categories to merge are neither in the case nor in the category table",
             got=listing(missing),

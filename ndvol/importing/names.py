@@ -6,32 +6,51 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import PurePosixPath
 
+from ndvol.importing.bids import LABEL_SUFFIXES
 from ndvol.importing.layouts import LABEL_FOLDERS, Place
 from ndvol.importing.options import ImportOptions
-from ndvol.importing.privacy import Privacy
+from ndvol.importing.privacy import Privacy, from_dicom
 
 
-def image_name(place: Place, options: ImportOptions, privacy: Privacy) -> str:
-    """The name of an image volume: its channel, its modality, or the user's."""
-    stated = privacy.channel(place.name) or privacy.modality(place.series.modality)
-    return slug(stated or options.modality or "image")
+def image_names(members: Sequence[Place], options: ImportOptions, privacy: Privacy) -> list[tuple[str, ...]]:
+    """The names of the images of a case, per place: its channels, its modality, or the user's; unique in the case."""
+    stated = [[privacy.channel(name) for name in p.channels or (p.name,)] for p in members]
+    proposed = [
+        slug(name or privacy.modality(p.series.modality) or options.modality or "image")
+        for p, names in zip(members, stated, strict=True)
+        for name in names
+    ]
+    names = iter(numbered(proposed))
+    return [tuple(next(names) for _ in channels) for channels in stated]
 
 
-def named_label(place: Place, options: ImportOptions, privacy: Privacy) -> Place:
-    """A label under the name of its volume: the user's, or its folder's."""
-    known = not privacy.strict or place.name.lower() in LABEL_FOLDERS
-    return replace(place, name=options.label_name or (place.name if known else "labels"))
+def label_name(place: Place, options: ImportOptions, privacy: Privacy) -> str:
+    """The name of a label volume: the user's, or its folder's, or that of BIDS."""
+    if options.label_name:
+        return options.label_name
+    if not privacy.strict or place.name.lower() in LABEL_FOLDERS | LABEL_SUFFIXES:
+        return place.name
+    # Several label volumes of one case must keep apart, and mean the same in every case.
+    return f"labels-{privacy.digest('label', place.name)}" if place.whole else "labels"
 
 
 def proposed_name(
-    at: tuple[str, str], place: Place, options: ImportOptions, privacy: Privacy
+    at: tuple[str, str], members: Sequence[Place], options: ImportOptions, privacy: Privacy
 ) -> tuple[str, PurePosixPath | None]:
     """The name a case should have, and the folder that may tell it from others; None where that may not be said."""
-    hidden = privacy.case_name(place.case, place.series, "/".join(at), options.modality)
-    return (place.case, PurePosixPath(place.series.files[0]).parent) if hidden is None else (hidden, None)
+    first = next((p for p in members if from_dicom(p.series)), members[0])
+    series = first.series
+    study = series.study if options.case_by == "study" else ""
+    plain = f"study-{study[:8]}" if study else series.name
+    kind = "study" if study else privacy.modality(series.modality) or options.modality or "image"
+    identity = f"study/{study}" if study else f"{series.uid}/{series.name}" if series.uid else "/".join(at)
+    hidden = privacy.case_name(plain, series, identity, kind.lower())
+    if hidden is not None:
+        return hidden, None
+    folder = PurePosixPath(series.files[0]).parent
+    return plain if study else first.case, folder.parent if options.case_by == "folder" else folder
 
 
 def case_names(proposals: Sequence[tuple[str, PurePosixPath | None]]) -> list[str]:
@@ -41,14 +60,25 @@ def case_names(proposals: Sequence[tuple[str, PurePosixPath | None]]) -> list[st
     for i, (name, folder) in enumerate(proposals):
         if folder and counts[slug(name)] > 1:
             names[i] = slug("-".join([*folder.parts, name]))
-    proposed, used = Counter(map(_folded, names)), set[str]()
-    for i, name in enumerate(names):
-        number = 1
-        while _folded(names[i]) in used or (number > 1 and _folded(names[i]) in proposed):
+    return numbered(names)
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, those that stand there before with a number behind them; also where only a file system takes two
+    for one.
+
+    >>> numbered(["MR", "CT", "MR", "MR-2"])
+    ['MR', 'CT', 'MR-3', 'MR-2']
+    """
+    proposed, used, unique = Counter(map(_folded, names)), set[str](), []
+    for name in names:
+        number, found = 1, name
+        while _folded(found) in used or (number > 1 and _folded(found) in proposed):
             number += 1
-            names[i] = f"{name}-{number}"
-        used.add(_folded(names[i]))
-    return names
+            found = f"{name}-{number}"
+        used.add(_folded(found))
+        unique.append(found)
+    return unique
 
 
 def _folded(name: str) -> str:

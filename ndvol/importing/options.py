@@ -38,6 +38,20 @@ class ImportOptions:
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
     reading : what readers do where the choice is the user's, see `ndvol.formats.ReadOptions`.
+    case_by : what forms a case.
+
+        ``auto`` (default): the folder layout. Channels of nnU-Net and modalities of the Decathlon, and all images of a
+        subject (in a session) in BIDS, are the images of one case; any other image is a case of its own.
+
+        ``series``: each image is a case. ``study``: all image series of a DICOM study are one; other formats as in
+        ``auto``. ``folder``: all images of the same folder are one, called by their file names without the folder's;
+        a file called ``seg``, ``mask``, ``label`` … holds their labels.
+
+        Each image keeps its own grid; nothing is resampled. Images are called by their channel, their name in BIDS,
+        or their modality, with a number from the second on (``MR``, ``MR-2``): the order is that of a hash of their
+        UIDs, so it says nothing about the sequence. A label goes to the image on whose grid it lies, a structure to
+        the image that it names. The first image of a case, whose axes and shape stand in the catalogue and whose
+        planes are the preview, is one on whose grid a label lies, then CT before others and PET after, then by name.
     phi : what may name a person. Headers pass by allow-list in every profile; burned-in text is flagged where it is
         likely and never removed.
 
@@ -60,6 +74,9 @@ class ImportOptions:
         the data sets that name nobody, nor `keep`: exports of hospitals name folders after patients.
     phi_key : file with at least 16 bytes, kept outside the bundle; pseudonyms are HMAC-SHA256 with them. Without it
         they are SHA-256, and whoever guesses a name or UID can check the guess.
+    phi_map : file outside the bundle that leads from the pseudonyms of sources and cases back to their paths: JSON,
+        readable by its owner only. What it holds from earlier imports stays. Without pseudonyms, under ``keep``, it
+        is refused.
     """
 
     labels: str | None = None
@@ -70,18 +87,23 @@ class ImportOptions:
     orientation: str = "canonical"
     objects: str = "component"
     reading: ReadOptions = DEFAULT_READING
+    case_by: str = "auto"
     phi: str = "research"
     phi_key: str | None = None
+    phi_map: str | None = None
 
     def __post_init__(self) -> None:
         choices = (
             ("orientation", ("canonical", "native")),
             ("objects", ("component", "category")),
+            ("case_by", ("auto", "series", "study", "folder")),
             ("phi", ("strict", "research", "keep")),
         )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise OptionError(f"unknown {name}", got=getattr(self, name), expected=f"one of {allowed}")
+        if self.phi_map and self.phi == "keep":
+            raise OptionError("there are no pseudonyms to map back", got="phi keep", code="phi-map")
         CategoryTree.from_coco(self.categories)
         values = [row["value"] for row in self.categories if row.get("value") is not None]
         if len(set(values)) != len(values) or not all(isinstance(v, int) and v > 0 for v in values):

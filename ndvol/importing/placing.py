@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,46 @@ from ndvol.geometry import Grid, Reorientation, Window
 from ndvol.geometry.lattice import place_on
 
 LABEL_TOLERANCE = 0.01
-"""Share of a voxel by which a label's voxels may miss those of its image: NIfTI's quaternions round."""
+"""Share of a voxel by which a label's voxels may miss those of its image: NIfTI's quaternions round …"""
+SAME_TOLERANCE = 1e-3
+"""… but another image of the case may agree better, and comes first then."""
+
+
+def place_on_one(data: VolumeData, images: Sequence[Grid], source: str) -> tuple[VolumeData, Reorientation]:
+    """A label map on the grid of the image it lies on, of those of a case; see `place_label`.
+
+    An image that it covers exactly comes before one of which it covers a part. Of several it goes to the one that it
+    agrees with best.
+
+    Raises
+    ------
+    SourceError : as `place_label`; code ``many-images-for-label`` where it covers a part of images on several grids.
+    """
+    different: list[Grid] = []
+    for image in sorted(images, key=lambda grid: place_on(data.grid, grid, tolerance=SAME_TOLERANCE) is None):
+        if not any(image.matches(other) for other in different):
+            different.append(image)
+    parts: list[tuple[VolumeData, Reorientation]] = []
+    errors = []
+    for image in different:
+        try:
+            placed, turn = place_label(data, image, source)
+        except SourceError as error:
+            errors.append(error)
+            continue
+        if placed.warnings == data.warnings:
+            return placed, turn
+        parts.append((placed, turn))
+    if not parts:
+        beside = [error for error in errors if error.code != "label-off-grid"]
+        raise (beside or ([_off_grid(data.grid, different, source)] if len(different) > 1 else errors))[0]
+    if len(parts) > 1:
+        raise SourceError(
+            f"label {source} covers a part of {len(parts)} images of its case, which have different grids",
+            hint="import with --case-by series, or save the label on the whole grid of its image",
+            code="many-images-for-label",
+        )
+    return parts[0]
 
 
 def place_label(data: VolumeData, image: Grid, source: str) -> tuple[VolumeData, Reorientation]:
@@ -30,7 +70,7 @@ def place_label(data: VolumeData, image: Grid, source: str) -> tuple[VolumeData,
     """
     placed = place_on(data.grid, image, tolerance=LABEL_TOLERANCE)
     if placed is None:
-        raise _off_grid(data.grid, image, source)
+        raise _off_grid(data.grid, [image], source)
     turn, first = placed
     axes, array = data.grid.axes, turn.array(data.array, axes=data.grid.axes)
     begin = dict(zip(data.grid.spatial, first, strict=True))
@@ -41,7 +81,7 @@ def place_label(data: VolumeData, image: Grid, source: str) -> tuple[VolumeData,
     if window != Window.full(whole):
         # A header that says nothing of the position reads as 0 0 0.
         if data.grid.frame != "LPS" or not any(data.grid.origin):
-            raise _off_grid(data.grid, image, source)
+            raise _off_grid(data.grid, [image], source)
         array = _on_canvas(array, window, whole, source)
         box = f"{list(first)} + {[window.shape[i] for i in data.grid.spatial]}"
         warnings = (*warnings, f"it covers the voxels {box} of its image; what lies around them is background")
@@ -66,15 +106,15 @@ def _on_canvas(array: NDArray[Any], window: Window, shape: tuple[int, ...], sour
     return canvas
 
 
-def _off_grid(label: Grid, image: Grid, source: str) -> SourceError:
+def _off_grid(label: Grid, images: Sequence[Grid], source: str) -> SourceError:
     def describe(grid: Grid) -> str:
         steps, origin = np.round(grid.spacing, 4).tolist(), np.round(grid.origin, 3).tolist()
         return f"{grid.axes} {grid.shape}, spacing {steps}, origin {origin}, {grid.frame}"
 
     return SourceError(
-        f"label {source} does not lie on the grid of its image",
+        f"label {source} does not lie on the grid of {'its image' if len(images) == 1 else 'an image of its case'}",
         got=describe(label),
-        expected=describe(image),
+        expected=" or ".join(map(describe, images)),
         hint="resample the label onto the image, or pair it with the image that it was drawn on",
         code="label-off-grid",
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ndvol.geometry import Window
+from ndvol.importing.record import images_in_order
 from ndvol.store import open_case
 from ndvol.volumes import Volume
 
@@ -22,8 +23,9 @@ SOFT_TISSUE_HU = (-160.0, 240.0)
 def write_preview(case_path: Path, png_path: Path) -> None:
     """Write the plane with most labelled voxels, or the middle one, of the first image; replaces `png_path` whole."""
     case = open_case(case_path)
-    image = next(iter(case.images.values()))
-    plane = read_plane(image, _best_plane(image, list(case.labels.values())))
+    image = next(iter(images_in_order(case).values()))
+    labels = [label for label in case.labels.values() if label.grid.matches(image.grid)]
+    plane = read_plane(image, _best_plane(image, labels))
     part = png_path.with_name(png_path.name + ".part")
     Image.fromarray(to_grey(plane, grey_range(image, plane))).save(part, format="PNG")
     part.replace(png_path)

@@ -93,18 +93,19 @@ class Privacy:
         """True when the names of the files of `series` must not reach the bundle."""
         return self.strict or (self.profile == "research" and from_dicom(series))
 
-    def case_name(self, proposed: str, series: Series, place: str, modality: str) -> str | None:
+    def case_name(self, proposed: str, series: Series, identity: str, kind: str) -> str | None:
         """The pseudonym of a case, or None when the proposed name may stay.
 
         Parameters
         ----------
-        place : folders and name that identify the case below the root; DICOM brings an identity of its own.
+        series : one of the case, of DICOM if any is.
+        identity : what the pseudonym is a hash of: UIDs, or folders and name below the root.
+        kind : the word before the hash.
         """
         dicom = from_dicom(series)
         if not self.hides(series) or (not self.strict and not self.key):
             return proposed if self.profile != "keep" and dicom else None
-        identity = f"{series.uid}/{series.name}" if series.uid else place
-        return f"{(self.modality(series.modality) or modality or 'image').lower()}-{self.digest('case', identity)}"
+        return f"{kind}-{self.digest('case', identity)}"
 
     def modality(self, stated: str) -> str:
         return stated if not self.strict or stated in MODALITIES | self.own else ""

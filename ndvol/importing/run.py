@@ -16,11 +16,14 @@ from tqdm import tqdm
 from ndvol.catalog import CATALOG_NAME, Catalog, coco_from_records, load_coco
 from ndvol.categories import CategoryTree
 from ndvol.errors import CatalogError, ImportFailedError, NdvolError, OptionError, SourceError, StoreError
-from ndvol.importing.case import ImportedCase, describe_case, import_case
+from ndvol.importing.case import ImportedCase, import_case
 from ndvol.importing.journal import Journal, replace_file
 from ndvol.importing.options import ImportOptions
-from ndvol.importing.plan import CasePlan, ImportPlan, plan_import
+from ndvol.importing.phi_map import write_phi_map
+from ndvol.importing.plan import CasePlan, ImportPlan
+from ndvol.importing.planning import plan_import
 from ndvol.importing.privacy import Privacy
+from ndvol.importing.record import describe_case
 from ndvol.importing.workers import KeptOpen, attempt_all
 from ndvol.opening import open_case as open_record
 from ndvol.opening import open_catalog
@@ -78,6 +81,7 @@ def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 0, progress:
 def _run(plan: ImportPlan, folder: Path, jobs: int, progress: bool) -> Catalog:
     volumes = folder / VOLUMES
     _refuse_key_inside(plan.options.phi_key, folder)
+    write_phi_map(plan, folder)
     with _storage_errors(folder):
         volumes.mkdir(parents=True, exist_ok=True)
         with _only_writer(folder) as lock:

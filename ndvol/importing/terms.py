@@ -23,7 +23,9 @@ HU US OD HU_MOD MGML Z_EFF ED EDW PCT BQML CNTS NONE CM2 CM2ML PCNT CPS PROPCNTS
 UNITS = frozenset(_UNITS.split())
 """Defined terms of RescaleType (PS3.3 C.11.1.1.2) and of Units of PET (C.8.9.1.1.3)."""
 CHANNELS = re.compile(
-    r"(channel-\d{1,4}|CT|MRI?|PET|SUV|T1|T1w|T1c|T1ce|T1gd|T1n|T2|T2w|T2f|FLAIR|ADC|DWI|PD|image)", re.IGNORECASE
+    r"(channel-\d{1,4}|CT|MRI?|PET|SUV|T1|T1w|T1c|T1ce|T1gd|T1n|T2|T2w|T2f|FLAIR|ADC|DWI|PD|image"
+    r"|PDw|T2starw|T1map|T2map|bold|sbref|asl)",
+    re.IGNORECASE,
 )
 """Names of images of several modalities or sequences."""
 LABEL_VOLUMES = re.compile(r"(segmentation|structures)(-\d+)?")

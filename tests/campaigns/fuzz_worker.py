@@ -14,7 +14,7 @@ from typing import Any
 from ndvol.errors import NdvolError
 from ndvol.formats import StructureReader, readers
 from ndvol.geometry import Grid
-from ndvol.importing.plan import list_files
+from ndvol.importing.planning import list_files
 
 GRID = Grid.regular("zyx", (3, 24, 20), spacing=(2.5, 0.75, 0.5), origin=(-60, 12, 8))
 

@@ -36,6 +36,7 @@ from pydicom.dataset import Dataset
 
 from ndvol.errors import ImportFailedError
 from ndvol.importing import ImportOptions, plan_import
+from ndvol.importing.planning import TOP
 from ndvol.importing.run import run_import
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -462,7 +463,10 @@ def rest(
         reasons = [v for v, _ in verdicts if is_about(v, files[other.uid], other.uid, files)]
         told |= {v.source for v in reasons}
         refused = sorted({f"{v.status} by ndvol: {v.code}" for v in reasons if v.status in ("refused", "skipped")})
-        drawn = any(v.case and v.source in headers and headers[v.source].Modality == "SEG" for v in reasons)
+        drawn = any(
+            v.case and v.status != "refused" and v.source in headers and headers[v.source].Modality == "SEG"
+            for v in reasons
+        )
         refused += [text for mark, text in RESAMPLED.items() if mark in other.path.stem]
         verdict = ", ".join(refused) or ("a segmentation: structures in ndvol, an image in dcm2niix" if drawn else "")
         shape = "×".join(map(str, [n for k, n in enumerate(other.array.shape) if n > 1 or k > 1]))
@@ -471,7 +475,7 @@ def rest(
         )
     for verdict, ours in verdicts:
         source = verdict.source.partition("#")[0]
-        is_dicom = source in ("", ".", *headers) or any(path.startswith(f"{source}/") for path in headers)
+        is_dicom = source in (TOP, *headers) or any(path.startswith(f"{source}/") for path in headers)
         if ours is None and verdict.status == "refused" and is_dicom and verdict.source not in told:
             text = f"refused by ndvol: {verdict.code}; nothing in dcm2niix either"
             yield Row(verdict.source.rpartition("/")[2][:40], f"{verdict.files} files", verdict=text)
@@ -484,7 +488,7 @@ def is_about(verdict: Any, files: Sequence[str], uid: str, groups: Mapping[str, 
         return True
     if source in files:
         return True
-    inside = {u for u, paths in groups.items() if any(source in (".", "") or p.startswith(f"{source}/") for p in paths)}
+    inside = {u for u, paths in groups.items() if any(source == TOP or p.startswith(f"{source}/") for p in paths)}
     # A verdict on a folder of several series names none: the number of files has to tell them apart.
     alone = len(inside) == 1 or (not verdict.case and (bool(digest) or verdict.files == len(files)))
     return uid in inside and alone

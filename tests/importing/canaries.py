@@ -81,6 +81,7 @@ def build(root: Path, c: Canaries) -> Path:
         _other_volumes(root / c.text("folder of NRRD and MHA"), c)
         _pictures(root / c.text("folder of pictures"), c)
         _nnunet(root / c.text("nnU-Net"), c)
+        _bids(root / c.text("BIDS"), c)
     (root / f"{c.text('unknown file')}.doc").write_text(c.text("text of an unknown file"))
     return root
 
@@ -356,3 +357,23 @@ def _nnunet(folder: Path, c: Canaries) -> None:
         write_nifti(folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz", array(channel), GRID)
     write_nifti(folder / "labelsTr" / f"{name}.nii.gz", square() * 2, GRID)
     (folder / "dataset.json").write_text(json.dumps(table))
+
+
+def _bids(root: Path, c: Canaries) -> None:
+    subject, session = f"sub-{c.text('BIDS subject')}", f"ses-{c.text('BIDS session')}"
+    folder, stem = root / subject / session / "anat", f"{subject}_{session}"
+    write_nifti(folder / f"{stem}_acq-{c.text('BIDS acquisition')}_T1w.nii.gz", array(), GRID)
+    write_nifti(folder / f"{stem}_{c.text('BIDS suffix')}.nii.gz", array(), GRID)
+    (folder / f"{stem}_T1w.json").write_text(json.dumps({"PatientName": c.text("BIDS sidecar")}))
+    derived = root / "derivatives" / c.text("BIDS pipeline")
+    for entity, values in (("label", square()), ("desc", square() * 3)):
+        write_nifti(derived / f"{stem}_{entity}-{c.text(f'BIDS {entity}')}_mask.nii.gz", values, GRID)
+    for table in ("index\tname\n1\t{}\n", "index\tname\n{}\tx\n"):
+        entity = f"desc-{c.text('BIDS lookup')}"
+        write_nifti(derived / f"{stem}_{entity}_dseg.nii.gz", square(), GRID)
+        (derived / f"{entity}_dseg.tsv").write_text(table.format(c.text("BIDS lookup content")))
+    # One off the grid, one cut.
+    off = Grid.regular("zyx", GRID.shape, spacing=(3, 1, 1))
+    write_nifti(derived / f"{stem}_space-{c.text('BIDS space')}_dseg.nii.gz", square(), off)
+    cut = write_nifti(derived / f"{stem}_desc-{c.text('cut BIDS label')}_dseg.nii", square(), GRID)
+    cut.write_bytes(cut.read_bytes()[:400])

@@ -157,7 +157,10 @@ DEFECTS = (
     Defect(
         "slice doubled, same UID",
         doubled,
-        (of_ct(DOUBTED, "warning", 8, r"^1 cop(y|ies) of slices? \(same UID, same pixels\) (was|were) dropped"),),
+        (
+            of_ct(DOUBTED, "warning", 8, r"^1 copy of a slice \(same UID, same pixels\) was dropped"),
+            ("ct/again.dcm", SKIPPED, "duplicate", 1, r"same UID and the same pixels as a file that was kept"),
+        ),
         HU,
     ),
     Defect(
@@ -453,7 +456,7 @@ def test_a_label_in_another_frame_is_refused_and_its_image_imported(tmp_path, un
 
 
 @pytest.mark.parametrize(("off", "code"), [(0.4, "label-off-grid"), (100.0, "label-outside")])
-def test_a_label_off_the_grid_costs_its_case_and_no_other(tmp_path, untouched, off, code):
+def test_a_label_off_the_grid_costs_itself_alone(tmp_path, untouched, off, code):
     image = pydicom.dcmread(write_series(tmp_path / "raw")[0])
     write_segmentation(tmp_path / "raw" / "ct" / "drawn.dcm", image, image.FrameOfReferenceUID, off)
     catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
@@ -463,7 +466,12 @@ def test_a_label_off_the_grid_costs_its_case_and_no_other(tmp_path, untouched, o
         else r"\[2, 2, 102\] to \[2, 6, 108\] of the image; expected \[0, 0, 0\] to \[7, 9, 11\]"
     )
     named = rf"ct/drawn\.dcm .*{fact}"
-    assert_verdicts(catalog, [of_ct(REFUSED, code, 8, named), ("ct/drawn.dcm", REFUSED, code, 1, named)])
+    warned = rf"imported without the labels of ct/drawn\.dcm \({code}\)"
+    assert_verdicts(catalog, [of_ct(DOUBTED, "warning", 8, warned), ("ct/drawn.dcm", REFUSED, code, 1, named)])
+    assert [(list(case.images), list(case.labels)) for case in catalog.values() if "CT" in case.images] == [
+        (["CT"], [])
+    ]
+    np.testing.assert_array_equal(next(case.images["CT"] for case in catalog.values() if "CT" in case.images), HU)
     assert other_bytes(catalog, tmp_path / "bundle") == untouched
 
 

@@ -147,7 +147,7 @@ def test_an_unchanged_source_is_not_read_again(toy_sources, toy_options, toy_bun
         monkeypatch.setattr(type(reader), "read", never)
     for decoder in ("dicom_pixels.stored_planes", "nifti._voxels", "picture_files.read_picture"):
         monkeypatch.setattr(f"ndvol.formats.{decoder}", never)
-    monkeypatch.setattr("ndvol.importing.case.file_sha256", never)
+    monkeypatch.setattr("ndvol.importing.sources.file_sha256", never)
     monkeypatch.setattr("ndvol.importing.workers._Worker", never)
     before = written(bundle)
     catalog = import_tree(toy_sources, bundle, options=toy_options, jobs=jobs)
@@ -388,7 +388,7 @@ def test_a_script_without_the_guard_for_workers_is_told(tmp_path):
     assert "put the call under `if __name__" in done.stderr
 
 
-def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):
+def test_labels_that_do_not_fit_are_refused_and_their_images_go_on(tmp_path):
     small_pair(tmp_path / "raw", name="good")
     small_pair(tmp_path / "raw", name="unnamed", value=9)
     small_pair(tmp_path / "raw", name="shifted", label_grid=Grid.regular("zyx", GRID.shape, spacing=(3, 1, 1)))
@@ -396,13 +396,23 @@ def test_labels_that_do_not_fit_are_refused_and_other_cases_go_on(tmp_path):
     (tmp_path / "raw" / "images" / "orphan.nii.gz").unlink()
     options = ImportOptions(categories=({"name": "liver", "value": 1},))
     catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=options)
-    assert list(catalog) == ["good"]
+    assert {name: list(case.labels) for name, case in catalog.items()} == {
+        "good": ["labels"],
+        "shifted": [],
+        "unnamed": [],
+    }
     verdicts = {v.source: v for v in catalog.verdicts}
     assert verdicts["labels/unnamed.nii.gz"].code == "unnamed-values"
-    assert verdicts["images/shifted.nii.gz"].code == "label-off-grid"
-    assert "origin [0.0, 0.0, 0.0]" in verdicts["images/shifted.nii.gz"].message
+    assert verdicts["labels/shifted.nii.gz"].code == "label-off-grid"
+    assert "origin [0.0, 0.0, 0.0]" in verdicts["labels/shifted.nii.gz"].message
     assert verdicts["labels/orphan.nii.gz"].code == "no-image-for-label"
-    assert not [p for p in (tmp_path / "b" / "volumes").iterdir() if p.stem != "good"]
+    assert verdicts["images/good.nii.gz"].status == "imported"
+    for name in ("unnamed", "shifted"):
+        found, lost = verdicts[f"images/{name}.nii.gz"], verdicts[f"labels/{name}.nii.gz"]
+        assert (found.status, lost.status, lost.case) == ("imported with warnings", "refused", name)
+        assert found.message == (
+            f"imported without the labels of labels/{name}.nii.gz ({lost.code}), which were refused"
+        )
 
 
 def test_two_folders_share_a_bundle_but_not_a_name(tmp_path):

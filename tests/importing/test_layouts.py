@@ -118,6 +118,16 @@ def test_one_mask_per_structure_104_of_them(tmp_path):
         np.testing.assert_array_equal(np.asarray(volume) == names[name], mask == 1)
 
 
+def test_a_mask_that_gets_another_name_is_noticed(tmp_path):
+    """Its bytes and its place among the others stay; the name of the structure does not."""
+    structures(tmp_path / "raw", 3)
+    import_tree(tmp_path / "raw", tmp_path / "bundle")
+    masks = tmp_path / "raw" / "segmentations"
+    (masks / "structure_001.nii.gz").rename(masks / "structure_001_liver.nii.gz")
+    [volume] = import_tree(tmp_path / "raw", tmp_path / "bundle")["ct"].labels.values()
+    assert sorted(volume.categories.values()) == ["structure_000", "structure_001_liver", "structure_002"]
+
+
 def test_masks_that_overlap_lose_no_voxel(tmp_path):
     masks = structures(tmp_path / "raw", 5, overlap=True)
     catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
@@ -128,11 +138,17 @@ def test_masks_that_overlap_lose_no_voxel(tmp_path):
         np.testing.assert_array_equal(found, mask == 1)
 
 
-def test_a_mask_of_two_values_among_masks_is_refused(tmp_path):
-    structures(tmp_path / "raw", 3)
+def test_a_mask_of_two_values_among_masks_is_refused_alone(tmp_path):
+    masks = structures(tmp_path / "raw", 3)
     write_nifti(tmp_path / "raw" / "segmentations" / "odd.nii.gz", label(0, [0, 1, 2]), GRID)
-    with pytest.raises(Exception, match=r"odd\.nii\.gz is one of several masks"):
-        import_tree(tmp_path / "raw", tmp_path / "bundle")
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    [odd] = [v for v in catalog.verdicts if v.source == "segmentations/odd.nii.gz"]
+    assert (odd.status, odd.code, odd.case) == ("refused", "not-a-mask", "ct")
+    [volume] = catalog["ct"].labels.values()
+    names = {name: value for value, name in volume.categories.items()}
+    assert names.keys() == masks.keys()
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(np.asarray(volume) == names[name], mask == 1)
 
 
 def test_two_label_folders_make_two_label_volumes(tmp_path):

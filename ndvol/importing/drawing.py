@@ -1,0 +1,99 @@
+"""Structures drawn on the image that they belong to, of those of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ndvol.errors import NdvolError, OptionError, SourceError
+from ndvol.formats import LabelData, StructureReader, reader
+from ndvol.formats.regridded import source_planes
+from ndvol.geometry import Grid
+from ndvol.geometry.resampling import repeat_planes
+from ndvol.importing.plan import PlannedLabel
+
+OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-not-planar")
+"""Codes of structures that do not lie on the planes of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnImage:
+    """What labels need of an image: its grid and attributes as it is stored."""
+
+    grid: Grid
+    facts: Mapping[str, float | int | str]
+
+
+def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> tuple[Grid, Sequence[LabelData]]:
+    """Structures on the one grid of `images` that they fit, and that grid."""
+    [series] = planned.series
+    different: list[OnImage] = []
+    for image in images:
+        if not any(image.grid.matches(other.grid) for other in different):
+            different.append(image)
+    drawn, errors = [], []
+    for image in different:
+        try:
+            drawn.append(_draw_on(planned, image))
+        except NdvolError as error:
+            errors.append(error)
+    if not drawn:
+        raise errors[0]
+    if len(drawn) > 1:
+        raise SourceError(
+            f"{series.source} does not say which of {len(drawn)} images of its case it was drawn on",
+            hint="import with --case-by series, or keep only the image it belongs to",
+            code="many-images-for-structures",
+        )
+    return drawn[0]
+
+
+def _draw_on(planned: PlannedLabel, image: OnImage) -> tuple[Grid, Sequence[LabelData]]:
+    """Structures on the spatial grid of an image, and that grid."""
+    [series] = planned.series
+    drawer = reader(series.reader)
+    if not isinstance(drawer, StructureReader):
+        raise OptionError(f"the reader {series.reader!r} draws no structures")
+    spatial = with_axes(image.grid, "".join(image.grid.axes[i] for i in image.grid.spatial))
+    try:
+        drawn = drawer.read_structures(Path(planned.root), series, spatial)
+    except SourceError as error:
+        if error.code not in OFF_GRID or not image.facts.keys() & {"source_planes", "deskewed_degrees"}:
+            raise
+        raise SourceError(
+            error.what,
+            got=error.got,
+            expected=error.expected,
+            hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
+            code=error.code,
+        ) from error
+    return spatial, _on_every_plane(drawn, spatial, image.facts)
+
+
+def _on_every_plane(
+    drawn: Sequence[LabelData], image: Grid, facts: Mapping[str, float | int | str]
+) -> Sequence[LabelData]:
+    """The structures, where need be also on the planes of the image that were interpolated.
+
+    Whoever drew on the source's planes left those between them empty: they get the labels of the nearest plane. What
+    was drawn on the whole scan, before planes of it were lost, has labels there and stays.
+    """
+    if (source := source_planes(facts, image.axes)) is None:
+        return drawn
+    axis, indices = source
+    between = sorted(set(range(image.shape[axis])) - set(np.rint(indices).astype(int).tolist()))
+    if not between or any(data.array.take(between, axis).any() for data in drawn):
+        return drawn
+    note = f"drawn on the source's planes: {len(between)} interpolated planes hold the labels of the nearest of them"
+    return [
+        replace(data, array=repeat_planes(data.array, axis, indices), warnings=(*data.warnings, note)) for data in drawn
+    ]
+
+
+def with_axes(grid: Grid, axes: str) -> Grid:
+    """`grid` with `axes` alone: without its t and c axes, or some of them."""
+    shape = tuple(grid.shape[grid.axes.index(a)] for a in axes)
+    return Grid(axes, shape, grid.affine, grid.frame, grid.unit)
