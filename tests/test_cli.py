@@ -161,6 +161,18 @@ def test_a_mistake_gets_one_clear_line(demo, arguments, code, reason):
     assert "Traceback" not in result.output
 
 
+def test_a_data_set_of_hdf5_files_is_named_by_its_path(tmp_path):
+    (tmp_path / "in").mkdir()
+    with h5py.File(tmp_path / "in" / "a.h5", "w") as file:
+        file["raw"], file["other"] = [[[1, 2], [3, 4]]], [[[5, 6], [7, 8]]]
+    result = run("import", tmp_path / "in", tmp_path / "out", "-j", 0)
+    assert result.exit_code == 1
+    assert "/other (1, 2, 2) int64, /raw (1, 2, 2) int64" in result.output
+    result = run("import", tmp_path / "in", tmp_path / "out", "-j", 0, "--dataset", "raw")
+    assert result.exit_code == 0, result.output
+    assert ndvol.open(tmp_path / "out")["a"].images["image"][...].tolist() == [[[1, 2], [3, 4]]]
+
+
 def test_version_and_help_import_nothing_heavy():
     code = "import sys; sys.argv = ['ndvol', '--version']\n"
     code += "import ndvol.cli, atexit\n"
