@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, read_on
+from ndvol.formats.bulk import DEFLATE_RATIO, confined, lossless_float32, read_on
 from ndvol.formats.faults import reason
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
 from ndvol.geometry import Grid
@@ -26,6 +27,8 @@ from ndvol.verdict import Verdict
 
 FORM_TOLERANCE = 1e-3
 """sform and qform that differ by more are two different statements about where the image lies."""
+MAX_EXTENSIONS = 2**26
+"""Bytes in front of the voxels; nibabel reads them all, and gzip packs a thousand to one."""
 
 _SUFFIXES = (".nii.gz", ".nii")
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -87,7 +90,7 @@ class NiftiReader:
             claimed.add(path)
             claimed.update(_partner(root, path))
             try:
-                series.append(_series(_read_head(root, path)))
+                series.append(_series(root, _read_head(root, path)))
             except NdvolError as error:
                 verdicts.append(Verdict.refused(path, error))
         return Scan(tuple(series), tuple(verdicts), frozenset(claimed & set(files)))
@@ -134,12 +137,13 @@ def _partner(root: Path, path: str) -> list[str]:
     return [p for p in (path[:-4] + s for s in (".img", ".img.gz", ".IMG")) if (root / p).exists()]
 
 
-def _series(head: _Head) -> Series:
+def _series(root: Path, head: _Head) -> Series:
     stem = _stem(head.path)
+    image = head.image.relative_to(root).as_posix()
     return Series(
         reader=NiftiReader.name,
         source=head.path,
-        files=(head.path,),
+        files=tuple(dict.fromkeys((head.path, image))),
         key=stem,
         name=stem.rpartition("/")[2],
         modality="",
@@ -154,6 +158,7 @@ def _series(head: _Head) -> Series:
 def _read_head(root: Path, path: str) -> _Head:
     """The header, with everything that can be refused without the voxels refused."""
     try:
+        _check_extensions(root, path)
         image = nib.load(root / path, mmap=False)
         if not isinstance(image, nib.Nifti1Pair):
             raise SourceError(f"{path} is not NIfTI", got=type(image).__name__, code="unreadable")
@@ -169,11 +174,30 @@ def _read_head(root: Path, path: str) -> _Head:
         ) from error
 
 
+def _check_extensions(root: Path, path: str) -> None:
+    """Raise where the header asks for more room for extensions than nibabel should make."""
+    with gzip.open(root / path) if path.lower().endswith(".gz") else (root / path).open("rb") as stream:
+        start = stream.read(176).ljust(176, b"\0")
+    # NIfTI-1 begins with 348 and has a float there, NIfTI-2 with 540 and has an integer.
+    order = "<" if start[:2] in (b"\x5c\x01", b"\x1c\x02") else ">"
+    (size,) = struct.unpack_from(f"{order}i", start)
+    code, at = ("q", 168) if size == 540 else ("f", 108)
+    (offset,) = struct.unpack_from(f"{order}{code}", start, at)
+    if offset > MAX_EXTENSIONS:
+        raise SourceError(
+            f"{path} puts its voxels behind more than its header and extensions can need",
+            got=f"vox_offset {offset:g}",
+            expected=f"at most {MAX_EXTENSIONS}",
+            hint="copy the file again",
+            code="header",
+        )
+
+
 def _head(root: Path, path: str, image: Any) -> _Head:
     proxy = image.dataobj
     stored = _stored_type(path, proxy.dtype)
     axes, shape = _axes(path, image.header)
-    file = Path(image.file_map["image"].filename)
+    file = root / confined(root, path, Path(image.file_map["image"].filename).name)
     _check_size(path, file, int(proxy.offset) + prod(shape) * stored.itemsize)
     grid, warnings = _grid(path, image.header, axes, shape)
     slope, inter = float(proxy.slope), float(proxy.inter)

@@ -184,6 +184,15 @@ def test_a_changed_source_and_a_changed_option_are_noticed(tmp_path):
     assert catalog["a"].labels["labels"].attributes["objects"] == "category"
 
 
+def test_a_changed_image_file_of_a_header_is_noticed(tmp_path):
+    (tmp_path / "raw").mkdir()
+    image = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
+    for add in (0, 5):
+        nib.save(nib.Nifti1Pair((image + np.int16(add)).T, np.eye(4)), tmp_path / "raw" / "a.hdr")
+        catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=ImportOptions(orientation="native"))
+        np.testing.assert_array_equal(catalog["a"].images["image"], image + add)
+
+
 def test_a_published_case_outlives_its_source(tmp_path):
     small_pair(tmp_path / "raw", name="a")
     small_pair(tmp_path / "raw", name="b")
