@@ -451,6 +451,8 @@ def test_links_out_of_the_root_and_hidden_files_are_left_alone(tmp_path):
     shutil.copy(tmp_path / "raw" / "images" / "a.nii.gz", tmp_path / "secret.nii.gz")
     (tmp_path / "raw" / "images" / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     shutil.copy(tmp_path / "secret.nii.gz", tmp_path / "raw" / "images" / "._a.nii.gz")
+    os.mkfifo(tmp_path / "raw" / "images" / "pipe.nii")  # whoever opens it waits for ever
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
     assert [c.name for c in plan_import(tmp_path / "raw").cases] == ["a"]
 
 
