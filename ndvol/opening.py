@@ -33,7 +33,8 @@ JOURNAL_NAME = "import.jsonl"
 def open_catalog(source: Any) -> Catalog:
     """The catalogue of a bundle folder, a ``.kwcoco.json`` or ``.zip`` file, or a `kwcoco.CocoDataset`.
 
-    A plain kwcoco file opens as well: each of its pictures is a 2-D case.
+    A plain kwcoco file opens as well: each of its pictures is a 2-D case. Its names may lead out of its folder, since
+    kwcoco's own commands write absolute ones; nothing but pictures and ndvol's files is read there.
 
     Raises
     ------

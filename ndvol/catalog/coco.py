@@ -19,6 +19,8 @@ from ndvol.categories import CategoryTree
 from ndvol.errors import CatalogError, NdvolError
 
 CATALOG_NAME = "data.kwcoco.json"
+FREE_UNPACKED, MAX_RATIO = 2**28, 200
+"""A zipped catalogue may unpack to 256 MiB, or to this many times its size: JSON packs 10 to 50 to 1."""
 
 
 def find_catalog(path: str | Path) -> Path:
@@ -54,6 +56,13 @@ def load_coco(path: Path) -> dict[str, Any]:
                 names = [n for n in archive.namelist() if n.endswith(".json")]
                 if len(names) != 1:
                     raise CatalogError(f"{path} must hold one .json file", got=names)
+                info = archive.getinfo(names[0])
+                if info.file_size > max(FREE_UNPACKED, MAX_RATIO * info.compress_size):
+                    raise CatalogError(
+                        f"{path} unpacks to far more than it holds",
+                        got=f"{info.file_size} bytes in {info.compress_size}",
+                        hint="unpack it, and open the .json",
+                    )
                 data = json.loads(archive.read(names[0]))
         else:
             data = json.loads(path.read_bytes())

@@ -67,7 +67,7 @@ def confined(root: Path, header: str, name: str) -> str:
 
     Raises
     ------
-    SourceError : code ``path-escape`` when it does not lie in the header's folder or below (links followed),
+    SourceError : code ``path-escape`` when its name leads out of the header's folder, or a link out of the root;
         ``missing-file`` when there is no such file.
     """
     folder = PurePosixPath(header).parent
@@ -75,7 +75,8 @@ def confined(root: Path, header: str, name: str) -> str:
     leaves = bool(windows.drive or windows.root) or posix.is_absolute() or ".." in (*windows.parts, *posix.parts)
     try:
         target = (root / folder / name).resolve()
-        leaves = leaves or not target.is_relative_to((root / folder).resolve())
+        # A link within the root is fine: git-annex keeps all content behind links.
+        leaves = leaves or not target.is_relative_to(root.resolve())
         missing = not leaves and not target.is_file()
     except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
         missing = True

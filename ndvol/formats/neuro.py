@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import Layout, check_sizes, lossless_float32, read_values
+from ndvol.formats.bulk import Layout, check_sizes, confined, lossless_float32, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.minc import is_minc, read_minc, read_minc_head
 from ndvol.formats.values import StoredRange, as_labels, rescale, volume_type
@@ -186,6 +186,8 @@ def _head(root: Path, path: str, kind: str, partner: str) -> _Head:
             hint="copy both files",
             code="missing-file",
         )
+    if partner:
+        confined(root, path, partner.rpartition("/")[2])
     with _faults(root, path, "header"):
         if kind == "mgh":
             head = _mgh_head(root, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, read_on
+from ndvol.formats.bulk import DEFLATE_RATIO, confined, lossless_float32, read_on
 from ndvol.formats.faults import reason
 from ndvol.formats.nifti_axes import INTENT_LABEL, FileAxes, axis_facts, file_axes, no_volume
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
@@ -27,6 +28,8 @@ from ndvol.verdict import Verdict
 
 FORM_TOLERANCE = 1e-3
 """sform and qform that differ by more are two different statements about where the image lies."""
+MAX_EXTENSIONS = 2**26
+"""Bytes in front of the voxels; nibabel reads them all, and gzip packs a thousand to one."""
 
 _SUFFIXES = (".nii.gz", ".nii")
 _HEADERS = (".hdr.gz", ".hdr")
@@ -91,7 +94,7 @@ class NiftiReader:
             claimed.add(path)
             claimed.add(_partner(root, path))
             try:
-                series.append(_series(_read_head(root, path)))
+                series.append(_series(root, _read_head(root, path)))
             except NdvolError as error:
                 verdicts.append(Verdict.refused(path, error))
         return Scan(tuple(series), tuple(verdicts), frozenset(claimed & set(files)))
@@ -150,12 +153,13 @@ def _partner(root: Path, path: str) -> str:
     return next((p for p in (_stem(path) + s for s in (".img", ".img.gz", ".IMG")) if (root / p).is_file()), "")
 
 
-def _series(head: _Head) -> Series:
+def _series(root: Path, head: _Head) -> Series:
     stem = _stem(head.path)
+    image = head.image.relative_to(root).as_posix()
     return Series(
         reader=NiftiReader.name,
         source=head.path,
-        files=tuple(dict.fromkeys((head.path, f"{head.path.rpartition('/')[0]}/{head.image.name}".lstrip("/")))),
+        files=tuple(dict.fromkeys((head.path, image))),
         key=stem,
         name=stem.rpartition("/")[2],
         modality="",
@@ -170,6 +174,7 @@ def _series(head: _Head) -> Series:
 def _read_head(root: Path, path: str) -> _Head:
     """The header, with everything that can be refused without the voxels refused."""
     try:
+        _check_extensions(root, path)
         image = _loaded(root, path)
         if isinstance(image, nib.Cifti2Image):
             raise no_volume(path, "CIFTI-2")
@@ -199,10 +204,29 @@ def _loaded(root: Path, path: str) -> Any:
     return kind.from_file_map(kind.make_file_map(files), mmap=False)
 
 
+def _check_extensions(root: Path, path: str) -> None:
+    """Raise where the header asks for more room for extensions than nibabel should make."""
+    with gzip.open(root / path) if path.lower().endswith(".gz") else (root / path).open("rb") as stream:
+        start = stream.read(176).ljust(176, b"\0")
+    # NIfTI-1 begins with 348 and has a float there, NIfTI-2 with 540 and has an integer.
+    order = "<" if start[:2] in (b"\x5c\x01", b"\x1c\x02") else ">"
+    (size,) = struct.unpack_from(f"{order}i", start)
+    code, at = ("q", 168) if size == 540 else ("f", 108)
+    (offset,) = struct.unpack_from(f"{order}{code}", start, at)
+    if offset > MAX_EXTENSIONS:
+        raise SourceError(
+            f"{path} puts its voxels behind more than its header and extensions can need",
+            got=f"vox_offset {offset:g}",
+            expected=f"at most {MAX_EXTENSIONS}",
+            hint="copy the file again",
+            code="header",
+        )
+
+
 def _head(root: Path, path: str, image: Any) -> _Head:
     proxy = image.dataobj
     layout = file_axes(path, image.header, proxy.dtype)
-    file = Path(image.file_map["image"].filename)
+    file = root / confined(root, path, Path(image.file_map["image"].filename).name)
     _check_size(path, file, int(proxy.offset) + prod(layout.sizes) * layout.stored.itemsize)
     grid, warnings = _grid(path, image.header, layout.axes, layout.shape)
     facts, notes = axis_facts(image.header, layout.axes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import lzma
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -22,6 +24,11 @@ from ndvol.formats.faults import reason
 
 MAX_RATIO = 1100
 """Voxels a byte of file may unpack to; deflate, the tightest of TIFF's usual codecs, packs at most 1032."""
+FREE_INFLATED = 2**26
+"""Bytes that a strip or tile may unpack to beyond its pixels."""
+_LZMA = 34925
+_INFLATERS: dict[int, Any] = {8: zlib.decompressobj, 32946: zlib.decompressobj, _LZMA: lzma.LZMADecompressor}
+"""By TIFF's number of the compression."""
 _AXES = {"T": "t", "C": "c", "S": "c", "Z": "z", "I": "z", "Q": "z", "Y": "y", "X": "x"}
 """tifffile's axes; pages without a name (I, Q) are planes along z."""
 _UM_PER_UNIT = {
@@ -60,8 +67,17 @@ def _opened(root: Path, path: str) -> Iterator[tifffile.TiffFile]:
     logger, complaints = logging.getLogger("tifffile"), _Complaints()
     logger.addHandler(complaints)
     try:
-        with tifffile.TiffFile(root / path) as file:
+        # Metadata may name further files anywhere; none of them is opened.
+        with tifffile.TiffFile(root / path, _multifile=False) as file:
             len(file.pages)  # walks the whole chain
+            if file.is_ndtiff or (file.is_ome and file.series[0].kind != "ome") or file.series[0].is_multifile:
+                raise SourceError(
+                    f"{path} is one of several files that form an image, or its metadata are damaged",
+                    hint="save the image as one file (bfconvert)",
+                    code="several-files",
+                )
+            if any(page is None for page in file.series[0].pages):
+                raise SourceError(f"{path} declares planes that it does not hold", code="truncated")
             yield file
     finally:
         logger.removeHandler(complaints)
@@ -123,6 +139,7 @@ def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any
     try:
         with _opened(root, header.path) as file:
             series = file.series[0]
+            _check_segments(header.path, series)
             try:
                 array = series.asarray()
             except ValueError:
@@ -137,6 +154,22 @@ def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any
     if header.photometric == "PALETTE" and not indices:
         return np.moveaxis(_palette(colours)[:, array], 0, -1)
     return _without_alpha(array, header) if header.alpha else array
+
+
+def _check_segments(path: str, series: Any) -> None:
+    """Raise where a strip or tile unpacks to more than its pixels; tifffile would make room for all of it."""
+    keyframe = series.keyframe
+    if keyframe.compression not in _INFLATERS:
+        return
+    limit = prod(keyframe.chunks) * keyframe.dtype.itemsize + FREE_INFLATED
+    for page in series.pages:
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if count * MAX_RATIO <= FREE_INFLATED and keyframe.compression != _LZMA:
+                continue
+            packed = page.parent.filehandle
+            packed.seek(offset)
+            if len(_INFLATERS[keyframe.compression]().decompress(packed.read(count), limit)) == limit:
+                raise SourceError(f"{path} packs more than its pixels", got=f"{limit} bytes or more", code="too-large")
 
 
 def _header(path: str, file: tifffile.TiffFile, size: int) -> Tiff:

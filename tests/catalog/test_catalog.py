@@ -137,6 +137,28 @@ def test_records_go_to_kwcoco_and_back(bundle):
         )
 
 
+def test_a_zipped_catalogue_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    text = json.dumps({"images": [], "annotations": [], "categories": [], "info": "x" * 2**20})
+    with zipfile.ZipFile(tmp_path / "data.kwcoco.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.kwcoco.json", text)
+    assert len(open_catalog(tmp_path / "data.kwcoco.zip")) == 0
+    monkeypatch.setattr("ndvol.catalog.coco.FREE_UNPACKED", 2**19)
+    with pytest.raises(CatalogError, match="unpacks to far more"):
+        open_catalog(tmp_path / "data.kwcoco.zip")
+
+
+@pytest.mark.parametrize("name", ["fifo.png", "/dev/zero", "..", "text.png", "a\0b.png", "link.png", "gone.png"])
+def test_nothing_but_pictures_is_read_by_a_name(tmp_path, name):
+    os.mkfifo(tmp_path / "fifo.png")  # to open it would take for ever
+    (tmp_path / "text.png").write_text("secret")
+    (tmp_path / "link.png").symlink_to(tmp_path / "text.png")
+    image = {"id": 1, "file_name": name, "width": 4, "height": 4, "name": "a"}
+    (tmp_path / "data.kwcoco.json").write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
+    with pytest.raises(SourceError, match=r"there is no picture|cannot open picture") as caught:
+        open_catalog(tmp_path)["a"]
+    assert "secret" not in str(caught.value)
+
+
 def test_a_zipped_catalogue_opens(bundle, tmp_path):
     data = json.loads((bundle / "data.kwcoco.json").read_text())
     for image in data["images"]:

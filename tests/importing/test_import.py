@@ -184,6 +184,15 @@ def test_a_changed_source_and_a_changed_option_are_noticed(tmp_path):
     assert catalog["a"].labels["labels"].attributes["objects"] == "category"
 
 
+def test_a_changed_image_file_of_a_header_is_noticed(tmp_path):
+    (tmp_path / "raw").mkdir()
+    image = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
+    for add in (0, 5):
+        nib.save(nib.Nifti1Pair((image + np.int16(add)).T, np.eye(4)), tmp_path / "raw" / "a.hdr")
+        catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=ImportOptions(orientation="native"))
+        np.testing.assert_array_equal(catalog["a"].images["image"], image + add)
+
+
 def test_a_published_case_outlives_its_source(tmp_path):
     small_pair(tmp_path / "raw", name="a")
     small_pair(tmp_path / "raw", name="b")
@@ -453,6 +462,8 @@ def test_links_out_of_the_root_and_hidden_files_are_left_alone(tmp_path):
     shutil.copy(tmp_path / "raw" / "images" / "a.nii.gz", tmp_path / "secret.nii.gz")
     (tmp_path / "raw" / "images" / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     shutil.copy(tmp_path / "secret.nii.gz", tmp_path / "raw" / "images" / "._a.nii.gz")
+    os.mkfifo(tmp_path / "raw" / "images" / "pipe.nii")  # whoever opens it waits for ever
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
     assert [c.name for c in plan_import(tmp_path / "raw").cases] == ["a"]
 
 
