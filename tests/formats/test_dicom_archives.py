@@ -134,7 +134,7 @@ def test_copies_inside_are_told(tmp_path, folder, scan):
     root.mkdir()
     pack(root / "a.zip", [*entries, (f"other/{entries[0][0]}", entries[0][1])])
     [series] = scan(READER, root).series
-    assert "1 copies of slices" in series.warnings[0]
+    assert "1 copy of a slice" in series.warnings[0]
 
 
 def test_compressed_pixels_inside(tmp_path, folder, scan, voxels):
