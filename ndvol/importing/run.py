@@ -53,7 +53,8 @@ def import_tree(
     ----------
     source : a folder of any depth, or one file.
     bundle : the folder to write; made when it is not there.
-    jobs : worker processes; each holds one case at a time, and a decoder that crashes takes only its worker along.
+    jobs : worker processes; each holds one case at a time, and a decoder that crashes or never ends takes only its
+        worker along: the case is refused with code ``worker-died`` or ``timed-out``, see `workers.CPU_S`.
         A script needs the usual ``if __name__ == "__main__":`` then. 0 imports in this process.
     progress : show a progress bar on stderr.
 

@@ -54,7 +54,8 @@ def main() -> None:
 def write_cases(kind: str, numbers: range, folder: Path) -> Iterator[tuple[int, str, Path]]:
     """Number, description and root folder of each spoiled file, written when asked for."""
     import numpy as np
-    from fuzz_seeds import KINDS, fresh_identity, neighbours, seeds, spoiled
+    from fuzz_good import KINDS, seeds
+    from fuzz_ways import fresh_identity, neighbours, spoiled
 
     good = seeds(kind, folder / "seeds")
     for number in numbers:
@@ -73,7 +74,7 @@ def write_cases(kind: str, numbers: range, folder: Path) -> Iterator[tuple[int, 
 
 def campaign(kind: str, numbers: range, keep: Path | None = None) -> dict[str, Any]:
     """The readers on each file, in one worker process that is only replaced when it died."""
-    from fuzz_seeds import is_proved
+    from fuzz_ways import is_proved
 
     verdicts: Counter[str] = Counter()
     failures: list[dict[str, Any]] = []
@@ -116,7 +117,7 @@ def campaign(kind: str, numbers: range, keep: Path | None = None) -> dict[str, A
 
 def good_digests(worker: Worker, kind: str, folder: Path) -> Iterator[str]:
     """What the good files hold; each alone in a folder."""
-    from fuzz_seeds import seeds
+    from fuzz_good import seeds
 
     for number, (name, data) in enumerate(seeds(kind, folder / "seeds")):
         root = folder / f"good-{number}"
