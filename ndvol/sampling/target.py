@@ -26,7 +26,7 @@ class Target:
 
     Raises
     ------
-    WindowError : for an empty window, an unknown role, a point outside the window, or a negative level.
+    WindowError : for an unknown role, a point outside the window, or a negative level.
 
     >>> Target("a", Window((0, 0), (4, 4)), "positive", "cyst", (3, 1)).role
     'positive'
@@ -42,8 +42,6 @@ class Target:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise WindowError("a target has no such role", got=repr(self.role), expected=get_args(Role))
-        if min(self.window.shape, default=0) < 1:
-            raise WindowError("a target's window holds no voxel", got=f"shape {self.window.shape}")
         if self.level < 0:
             raise WindowError("a target's level is negative", got=self.level)
         if self.point is not None and not _holds(self.window, self.point):

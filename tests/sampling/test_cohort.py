@@ -21,7 +21,7 @@ from ndvol.volumes import ArrayLabelSource
     ("options", "message"),
     [
         ({"role": "maybe"}, "no such role; got 'maybe'"),
-        ({"window": Window((0, 0), (3, 0))}, "holds no voxel"),
+        ({"window": Window((0, 0), (3, 0)), "point": (0, 0)}, "outside its window"),
         ({"level": -1}, "level is negative; got -1"),
         ({"point": (3, 0)}, r"outside its window; got \(3, 0\); expected from \(0, 0\) up to and without \(3, 3\)"),
         ({"point": (1,)}, "outside its window"),
