@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, prod
 from operator import index as as_int
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ndvol.catalog import CaseRecord, Catalog, Objects
-from ndvol.errors import OptionError, SamplingError, UnknownNameError
+from ndvol.catalog import Catalog
+from ndvol.errors import OptionError, SamplingError
 from ndvol.geometry import Window
-from ndvol.sampling import BoundStrategy, Cohort, Negative, Positive, Rows, Strategy, Target, Uniform, VoxelIndex
-from ndvol.sampling.aligned import AlignedCase, align, fits, missing_image
-from ndvol.sampling.options import chosen_names, whole_number, window_lengths
-from ndvol.sampling.sample import ObjectInWindow, Sample, boxes_in_window
+from ndvol.opened import OpenCase, OpenCases, Reads, Seen
+from ndvol.sampling import (
+    BoundStrategy,
+    Cohort,
+    Negative,
+    ObjectInWindow,
+    Positive,
+    Reading,
+    Sample,
+    Strategy,
+    Target,
+    Uniform,
+    window_about,
+)
+from ndvol.sampling.objects import WindowDims
+from ndvol.sampling.options import axis_values, whole_number, window_lengths
+from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
+from ndvol.selection import image_names, label_names, layouts, object_rows
 from ndvol.volumes import valid_window
 
-__all__ = ["ObjectInWindow", "Sample", "VolumeSampler"]
-
-OPEN_CASES = 32
-"""Cases that a sampler keeps open per process; each holds its label index, and its file through the store."""
-
-PICTURE = "image"
-"""Name of the image of a picture, whose record names none."""
-
-ROW_COLUMNS = ("category", "label", "value", "voxels")
+__all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
 
 
 class VolumeSampler:
@@ -44,7 +51,7 @@ class VolumeSampler:
     labels : names of the label volumes to read, by default all that any case has.
     length : number of samples per epoch; by default all windows of a strategy that ends, else as many as it
         takes to tile every case once.
-    fill_value : of image voxels outside the volume; labels are filled with 0.
+    reading : how windows become samples: what lies outside the volume, context, which objects count as visible.
 
     Raises
     ------
@@ -55,8 +62,9 @@ class VolumeSampler:
 
     Attributes
     ----------
-    axes : of the windows. images, labels, window, strategy, seed, epoch : as resolved.
+    axes : of the windows. images, labels, window, strategy, seed, epoch, reading : as resolved.
     shapes : of the first image over these axes, by case.
+    pad : voxels of context per side and axis; targets have ``window + 2 * pad`` voxels.
 
     >>> from ndvol.catalog import CaseRecord, Catalog, Objects
     >>> from ndvol.categories import CategoryTree
@@ -82,29 +90,35 @@ class VolumeSampler:
         images: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         length: int | None = None,
-        fill_value: float = 0,
+        reading: Reading | None = None,
     ) -> None:
         records = list(catalog.records.values())
         if not records:
             raise SamplingError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
-        self.catalog, self.fill_value = catalog, fill_value
+        self.catalog, self.reading = catalog, Reading() if reading is None else reading
         self.strategy: Strategy = Uniform() if strategy is None else strategy
-        self.images = _image_names(records, images)
-        self.labels = _label_names(records, labels)
+        self.images = image_names(records, images)
+        self.labels = label_names(records, labels)
         self.seed, self.epoch = whole_number("seed", seed), 0
-        self.axes, shapes = _axes_and_shapes(catalog, records, self.images[0])
+        grids = layouts(catalog, records, self.images[0])
+        self.axes = grids[0].axes
+        shapes = {record.name: grid.shape for record, grid in zip(records, grids, strict=True)}
         self.shapes = shapes
         self.window = window_lengths(window, self.axes, shapes)
-        self._cases = _OpenCases(catalog, self.axes, self.images, self.labels)
+        pad = self.reading.pad
+        self.pad = axis_values("pad", (pad,) * len(window) if isinstance(pad, int) else pad, self.axes, other=0)
+        rows = object_rows(records, grids)
+        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels), rows)
         self._cohort = Cohort(
             tree=catalog.categories,
             names=tuple(shapes),
             shapes=np.array(list(shapes.values()), np.int64),
-            # Where a label was refused, what it would have shown is not known.
-            examined=np.array([bool(r.labels) and not r.attributes.get("refused_labels") for r in records]),
-            rows=_rows([record.objects for record in records]),
-            index=self._cases.index,
+            spacing=np.array([grid.spacing_mm for grid in grids], np.float64),
+            objects=rows,
+            cases=self._cases,
+            label_names=tuple(record.labels for record in records),
         )
+        self._numbers = {name: number for number, name in enumerate(shapes)}
         self._bound = self.strategy.bind(self._cohort, self.window)
         self._roles: dict[type, BoundStrategy] = {}
         tiles = sum(prod(ceil(n / w) for n, w in zip(shape, self.window, strict=True)) for shape in shapes.values())
@@ -135,7 +149,28 @@ class VolumeSampler:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         number %= len(self)
-        return self._bound.target(number, self._rng(number))
+        return self._padded(self._bound.target(number, self._rng(number)))
+
+    def object_target(self, case: str, number: int, dims: WindowDims | Sequence[int] | None = None) -> Target:
+        """The target about an object: its box's centre, `dims` voxels, then the sampler's `pad`.
+
+        Parameters
+        ----------
+        number : position among the objects of the case's record.
+        dims : lengths per axis, ``extent`` (the object's box), ``square`` (its longest side on all axes), or None for
+            the sampler's window.
+
+        Raises
+        ------
+        UnknownNameError : when there is no such case. IndexError : when it has no such object.
+        SamplingError : when the object is on another grid than the sampler's first image.
+        """
+        name = self.catalog.record(case).name
+        opened = self._cases.open(self._numbers[name])
+        row = opened.row(number)
+        window = window_about(opened.box(row), self.window if dims is None else dims)
+        category = self.catalog.categories.names[self._cohort.objects.category[row]]
+        return self._padded(Target(name, window, "positive", category, leaf=category, object=number))
 
     def load_positive(self, index: int) -> Sample:
         """A positive sample, for any index from 0 on: of the strategy's own `Positive`, or of a default one."""
@@ -157,30 +192,44 @@ class VolumeSampler:
         """
         if target.level:
             raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
-        case, objects = self._cases.open(target.case)
-        window, grid = target.window, case.grid.crop(target.window)
-        return Sample(
-            {n: p.volume.read(p.window(window), fill_value=self.fill_value) for n, p in case.images.items()},
-            {n: p.volume.read(p.window(window)) for n, p in case.labels.items()},
-            grid,
-            valid_window(window, case.grid.shape),
-            self._annotations(target, objects),
-            target,
-        )
+        opened = self._cases.open(self._numbers[self.catalog.record(target.case).name])
+        case, window, mode = opened.case, target.window, self.reading.pad_mode
+        grid = case.grid.crop(window)
+        fill = self.reading.fill_value
+        images = {n: p.volume.read(p.window(window), fill_value=fill, pad_mode=mode) for n, p in case.images.items()}
+        labels = {n: p.volume.read(p.window(window), pad_mode=mode) for n, p in case.labels.items()}
+        seen = _seen(opened, window, labels)
+        valid = valid_window(window, case.grid.shape)
+        return Sample(images, labels, grid, valid, self._annotations(opened, window, seen), target)
 
-    def _annotations(self, target: Target, objects: Objects) -> tuple[ObjectInWindow, ...]:
-        names, labels = self.catalog.categories.names, self.catalog.record(target.case).labels
-        back = [-a for a in target.window.start]
-        return tuple(
-            ObjectInWindow(
-                category=names[objects.category[k]],
-                box=Window.between(objects.start[k], objects.stop[k]).shifted(back),
-                label=labels[objects.label[k]] if objects.label[k] >= 0 else "",
-                value=int(objects.value[k]),
-                voxels=int(objects.voxels[k]),
+    def _annotations(self, opened: OpenCase, window: Window, seen: Seen) -> tuple[ObjectInWindow, ...]:
+        rows, names, touching = self._cohort.objects, self.catalog.categories.names, self.reading.touching
+        own = opened.visible
+        found = own[boxes_in_window(rows.start[own], rows.stop[own], window, touching=touching)]
+        annotations = []
+        for row in found.tolist() if window.size else ():
+            share = opened.share_inside(row, window, seen)
+            if share < self.reading.visible_thresh or not (share or touching):
+                continue
+            label = int(rows.label[row])
+            annotations.append(
+                ObjectInWindow(
+                    category=names[rows.category[row]],
+                    box=opened.box(row).shifted([-a for a in window.start]),
+                    label=opened.labels[label] if label >= 0 else "",
+                    value=int(rows.value[row]) if label >= 0 else 0,
+                    voxels=int(rows.voxels[row]),
+                    visible=share,
+                    object=int(rows.number[row]),
+                )
             )
-            for k in boxes_in_window(objects.start, objects.stop, target.window)
-        )
+        return tuple(annotations)
+
+    def _padded(self, target: Target) -> Target:
+        """The target with the context of the sampler."""
+        if not any(self.pad):
+            return target
+        return replace(target, window=target.window.padded(self.pad))
 
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, self.epoch, index))
@@ -191,109 +240,15 @@ class VolumeSampler:
             raise IndexError(f"sample {number}: positives and negatives have no end to count from")
         if kind not in self._roles:
             self._roles[kind] = parts_of(self.strategy, kind).bind(self._cohort, self.window)
-        return self.load_sample(self._roles[kind].target(number, self._rng(number)))
+        return self.load_sample(self._padded(self._roles[kind].target(number, self._rng(number))))
 
 
-class _OpenCases:
-    """The last `OPEN_CASES` cases that were read, opened and aligned; a pickle carries none of them."""
-
-    def __init__(self, catalog: Catalog, axes: str, images: tuple[str, ...], labels: tuple[str, ...]) -> None:
-        self._catalog, self._axes, self._images, self._labels = catalog, axes, images, labels
-        self._names = tuple(catalog)
-        self.open = lru_cache(OPEN_CASES)(self._open)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "open"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.open = lru_cache(OPEN_CASES)(self._open)
-
-    def index(self, case: int, label: int) -> VoxelIndex:
-        """Where the values of label volume number `label` of case number `case` are."""
-        record = self._catalog.record(self._names[case])
-        if label < 0:
-            raise SamplingError(
-                f"case {record.name!r} has boxes without a label volume, so its voxels cannot be judged",
-                hint="draw with Uniform() or Sliding()",
-            )
-        return self.open(record.name)[0].index(record.labels[label])
-
-    def _open(self, name: str) -> tuple[AlignedCase, Objects]:
-        """A case, and its objects in the sampler's axes; objects of volumes on other grids are left out."""
-        record = self._catalog.record(name)
-        case = align(self._catalog[name], self._axes, self._images, self._labels)
-        first = case.case.images[record.images[0] if record.images else self._images[0]]
-        # The last entry is that of label -1: boxes without a label volume lie on the case's first image.
-        volumes = [*(case.case.labels[label] for label in record.labels), first]
-        objects = record.objects
-        kept = np.array([fits(volume.grid, case.grid) for volume in volumes])[objects.label]
-        start = np.zeros((int(kept.sum()), len(self._axes)), np.int64)
-        stop = start + case.grid.shape
-        for position, axis in enumerate(self._axes):
-            if axis in record.axes:
-                start[:, position] = objects.start[kept, record.axes.index(axis)]
-                stop[:, position] = objects.stop[kept, record.axes.index(axis)]
-        return case, Objects(
-            objects.category[kept], objects.label[kept], objects.value[kept], start, stop, objects.voxels[kept]
-        )
-
-
-def _image_names(records: Sequence[CaseRecord], images: Sequence[str] | None) -> tuple[str, ...]:
-    """The images to read, of which every case has all."""
-    names = chosen_names("images", images) if images is not None else _images_of(records[0])
-    if not names:
-        raise OptionError("a sampler needs at least one image", got="images=()")
-    for record in records:
-        missing = [name for name in names if name not in _images_of(record)]
-        if missing:
-            raise missing_image(record.name, missing, _images_of(record))
-    return names
-
-
-def _images_of(record: CaseRecord) -> tuple[str, ...]:
-    return record.images or (PICTURE,)
-
-
-def _label_names(records: Sequence[CaseRecord], labels: Sequence[str] | None) -> tuple[str, ...]:
-    """The label volumes to read: those given, or all that any case has."""
-    found = tuple(dict.fromkeys(label for record in records for label in record.labels))
-    if labels is None:
-        return found
-    names = chosen_names("labels", labels)
-    unknown = [name for name in names if name not in found]
-    if unknown:
-        raise UnknownNameError(
-            f"no case has a label volume {', '.join(map(repr, unknown))}",
-            expected=f"some of {', '.join(found) or '(none)'}",
-        )
-    return names
-
-
-def _axes_and_shapes(
-    catalog: Catalog, records: Sequence[CaseRecord], image: str
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """The axes that all cases share, and by case the shape of `image`; opens cases whose record cannot tell."""
-    axes, shapes = {}, {}
-    for record in records:
-        if image == _images_of(record)[0]:
-            axes[record.name], shapes[record.name] = record.axes, record.shape
-        else:
-            grid = catalog[record.name].images[image].grid
-            axes[record.name], shapes[record.name] = grid.axes, grid.shape
-    examples = {found: name for name, found in axes.items()}
-    if len(examples) > 1:
-        raise SamplingError(
-            "the cases differ in axes, so no window fits all",
-            got=", ".join(f"{found!r} in {name!r}" for found, name in examples.items()),
-            hint="sample cases with the same axes together, from a catalogue of their own",
-            code="mixed-axes",
-        )
-    return next(iter(examples)), shapes
-
-
-def _rows(objects: Sequence[Objects]) -> Rows:
-    """The objects of all cases as a cohort's rows."""
-    case = np.repeat(np.arange(len(objects)), [len(part) for part in objects])
-    columns = {name: np.concatenate([getattr(part, name) for part in objects]) for name in ROW_COLUMNS}
-    return Rows.gather(case=case, **columns)
+def _seen(opened: OpenCase, window: Window, labels: Mapping[str, NDArray[Any]]) -> Seen:
+    """What the patches of label volumes hold of the volume, so that it need not be read again."""
+    clip = window.clip(opened.case.grid.shape)
+    inside = Window(tuple(s.start for s in clip.inside), clip.shape)
+    return {
+        opened.labels.index(name): (inside, patch[clip.placement])
+        for name, patch in labels.items()
+        if patch.shape == window.shape
+    }

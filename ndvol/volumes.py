@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ndvol.box_index import BoxIndex
 from ndvol.errors import GridError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window, chunk_shape
 from ndvol.geometry.indexing import PadMode, basic_index, check_pad_mode, source_indices
@@ -200,8 +201,8 @@ class Volume:
 class LabelSource(PatchSource, Protocol):
     """A `PatchSource` of integers that knows where its values are."""
 
-    def label_index(self) -> LabelIndex:
-        """Counts per chunk and value, and the voxels behind them."""
+    def label_index(self) -> LabelIndex | BoxIndex:
+        """Counts per value, and the voxels behind them."""
         ...
 
 
@@ -213,7 +214,7 @@ class ArrayLabelSource(ArraySource):
         self._chunk = chunk or chunk_shape("tczyx"[5 - array.ndim :], array.shape)
         self._index: LabelIndex | None = None
 
-    def label_index(self) -> LabelIndex:
+    def label_index(self) -> LabelIndex | BoxIndex:
         if self._index is None:
             self._index = LabelIndex(self, self._chunk, count_chunks(self._array, self._chunk))
         return self._index
@@ -233,7 +234,7 @@ class LabelVolume(Volume):
     categories: Mapping[int, str] = field(default_factory=dict)
 
     @property
-    def index(self) -> LabelIndex:
+    def index(self) -> LabelIndex | BoxIndex:
         """Counts per chunk and value; the way to draw a voxel of a category without reading the volume."""
         return self.source.label_index()
 

@@ -174,10 +174,11 @@ class TestNegative:
             with pytest.raises(SamplingError, match="no window of"):
                 bound.target(0, rng_of(0))
             return
+        search = bound._search
         seen = {(t.case, t.window) for t in draw(bound, 15)}
         assert seen <= allowed
         # The exact list is made only when draws keep missing; it must say the same.
-        listed = bound._list()
+        listed = [search._list(row) for row in range(len(volumes))]
         found = {
             (f"case-{place}", Window(positions[k], window))
             for place, positions in enumerate(listed)
@@ -205,7 +206,7 @@ class TestNegative:
         assert len(allowed) == 3
         bound = Negative().bind(cohort_of([[labels]]), (3, 3))
         targets = draw(bound, 600)
-        assert bound._exact is not None
+        assert bound._search._lists
         assert_uniform([(t.case, t.window) for t in targets], dict.fromkeys(allowed, 1))
 
     def test_the_exact_list_does_not_change_which_window_an_index_gives(self):
@@ -213,7 +214,7 @@ class TestNegative:
         cohort = cohort_of([[labels]])
         fresh = [Negative().bind(cohort, (3, 3)).target(i, rng_of(i)) for i in range(30)]
         used = Negative().bind(cohort, (3, 3))
-        used._list()
+        used._search._list(0)
         assert draw(used, 30) == fresh
 
     def test_a_voxel_of_two_label_volumes_counts_once(self):
@@ -243,8 +244,8 @@ class TestNegative:
         assert caught.value.smallest_overlap == 8 / 8**3
 
     def test_a_category_without_voxels_forbids_nothing(self):
-        labels = np.ones((4,), np.uint8)
-        assert {t.window.start for t in draw(Negative("never").bind(cohort_of([[labels]]), (3,)), 20)} == {(0,), (1,)}
+        cohort = cohort_of([[np.ones((4,), np.uint8)]], examined=[("never",)])
+        assert {t.window.start for t in draw(Negative("never").bind(cohort, (3,)), 20)} == {(0,), (1,)}
 
 
 class TestSliding:
