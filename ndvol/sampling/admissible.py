@@ -27,7 +27,7 @@ def box_sums(mask: NDArray[np.bool_], window: Sequence[int]) -> NDArray[Any]:
     for axis, w in enumerate(window):
         if w > 1:
             before = (slice(None),) * axis
-            running = np.cumsum(sums, axis, dtype=sums.dtype)
+            running = _running_sums(sums, axis)
             sums = running[(*before, slice(w - 1, None))].copy()
             sums[(*before, slice(1, None))] -= running[(*before, slice(None, -w))]
     return sums
@@ -140,6 +140,17 @@ class Admissible:
             return False
         length = int(self._ends[run]) - (int(self._ends[run - 1]) if run else 0)
         return position < int(self._begins[run]) + length
+
+
+def _running_sums(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """`numpy.cumsum`, which takes ten times as long along an axis that is not the last."""
+    if axis == array.ndim - 1:
+        return np.cumsum(array, axis, dtype=array.dtype)
+    sums = array.copy()
+    lines = np.moveaxis(sums, axis, 0)
+    for before, line in zip(lines[:-1], lines[1:], strict=True):
+        line += before
+    return sums
 
 
 def _unsigned(window: Sequence[int]) -> type[np.unsignedinteger[Any]]:

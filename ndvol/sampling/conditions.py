@@ -76,7 +76,7 @@ class AtMost:
         return f"at least {best:.0f} voxels of {self.what} in each, {best / prod(window):.3g} of the window"
 
     def expected(self) -> str:
-        return f"at most {self.limit}"
+        return f"at most {self.limit} voxels of {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class AtLeast:
         return f"at most {-best:.0f} voxels of {self.what} in each, {-best / prod(window):.3g} of the window"
 
     def expected(self) -> str:
-        return f"at least {self.need}"
+        return f"at least {self.need} voxels of {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Apart:
     def expected(self) -> str:
         least = f"at least {self.nearest:g} mm" if self.nearest else ""
         most = f"at most {self.farthest:g} mm" if self.farthest < inf else ""
-        return " and ".join(part for part in (least, most) if part)
+        return " and ".join(part for part in (least, most) if part) + f" to {self.what}"
 
     def _spacing(self, case: int) -> tuple[float, ...]:
         self.cohort.cases.check_right_angles(case)
