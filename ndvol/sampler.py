@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil, prod
 from operator import index as as_int
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from ndvol.sampling import (
 )
 from ndvol.sampling.objects import WindowDims
 from ndvol.sampling.options import axis_values, whole_number, window_lengths
+from ndvol.sampling.order import Order, even_share, shuffled
 from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
 from ndvol.selection import image_names, label_names, layouts, object_rows
@@ -51,6 +52,10 @@ class VolumeSampler:
     labels : names of the label volumes to read, by default all that any case has.
     length : number of samples per epoch; by default all windows of a strategy that ends, else as many as it
         takes to tile every case once.
+    order : ``random``: every draw for itself. ``even``: an epoch's draws are spread evenly over all that the strategy
+        can draw, in random order. Each part of a mix, category, case and voxel, object or position gets its share of
+        the epoch, rounded up or down, so nothing is drawn twice before everything was drawn once; a strategy that
+        ends is run through in random order. Where an evenly drawn window is not admissible, chance finds another.
     reading : how windows become samples: what lies outside the volume, context, which objects count as visible.
 
     Raises
@@ -62,7 +67,7 @@ class VolumeSampler:
 
     Attributes
     ----------
-    axes : of the windows. images, labels, window, strategy, seed, epoch, reading : as resolved.
+    axes : of the windows. images, labels, window, strategy, seed, epoch, order, reading : as resolved.
     shapes : of the first image over these axes, by case.
     pad : voxels of context per side and axis; targets have ``window + 2 * pad`` voxels.
 
@@ -90,6 +95,7 @@ class VolumeSampler:
         images: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         length: int | None = None,
+        order: Order = "random",
         reading: Reading | None = None,
     ) -> None:
         records = list(catalog.records.values())
@@ -123,6 +129,9 @@ class VolumeSampler:
         self._roles: dict[type, BoundStrategy] = {}
         tiles = sum(prod(ceil(n / w) for n, w in zip(shape, self.window, strict=True)) for shape in shapes.values())
         end = self._bound.length
+        if order not in get_args(Order):
+            raise OptionError("there is no such order", got=repr(order), expected=f"one of {get_args(Order)}")
+        self.order = order
         self._length = whole_number("length", (end or tiles) if length is None else length, least=1)
         if end is not None and self._length > end:
             raise OptionError("the strategy has fewer windows than the length asks for", got=length, expected=end)
@@ -139,6 +148,13 @@ class VolumeSampler:
         """
         return self.load_sample(self.target(index))
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples as one job: neighbours in the same case are read one after another."""
+        targets = [self.target(index) for index in indices]
+        near = sorted(range(len(targets)), key=lambda k: (targets[k].case, targets[k].window.start))
+        samples = {k: self.load_sample(targets[k]) for k in near}
+        return [samples[k] for k in range(len(targets))]
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, so that the next pass draws other windows."""
         self.epoch = whole_number("epoch", epoch)
@@ -149,7 +165,7 @@ class VolumeSampler:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         number %= len(self)
-        return self._padded(self._bound.target(number, self._rng(number)))
+        return self._padded(self._drawn(number))
 
     def object_target(self, case: str, number: int, dims: WindowDims | Sequence[int] | None = None) -> Target:
         """The target about an object: its box's centre, `dims` voxels, then the sampler's `pad`.
@@ -230,6 +246,14 @@ class VolumeSampler:
         if not any(self.pad):
             return target
         return replace(target, window=target.window.padded(self.pad))
+
+    def _drawn(self, number: int) -> Target:
+        rng = self._rng(number)
+        if self.order == "random":
+            return self._bound.target(number, rng)
+        if self._bound.length is not None:
+            return self._bound.target(shuffled(self.seed, self.epoch, number, self._bound.length), rng)
+        return self._bound.target(number, rng, even_share(self.seed, self.epoch, number, len(self)))
 
     def _rng(self, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, self.epoch, index))

@@ -5,6 +5,7 @@ from ndvol.sampling.negative import Negative
 from ndvol.sampling.objects import window_about
 from ndvol.sampling.positive import Positive
 from ndvol.sampling.sample import ObjectInWindow, Reading, Sample
+from ndvol.sampling.schedule import Schedule
 from ndvol.sampling.strategies import BoundStrategy, Mix, Sliding, Strategy, Uniform
 from ndvol.sampling.target import Role, Target
 
@@ -21,6 +22,7 @@ __all__ = [
     "Role",
     "Rows",
     "Sample",
+    "Schedule",
     "Sliding",
     "Strategy",
     "Target",

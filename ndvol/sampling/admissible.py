@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -148,7 +149,7 @@ def _running_sums(array: NDArray[Any], axis: int) -> NDArray[Any]:
         return np.cumsum(array, axis, dtype=array.dtype)
     sums = array.copy()
     lines = np.moveaxis(sums, axis, 0)
-    for before, line in zip(lines[:-1], lines[1:], strict=True):
+    for before, line in pairwise(lines):
         line += before
     return sums
 

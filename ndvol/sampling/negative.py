@@ -161,7 +161,8 @@ class _BoundNegative:
         return SamplingError(
             f"no window of {window} voxels is negative: all {positions} positions in {len(self._cases)} labelled cases "
             "were examined",
-            got="; ".join(c.got(b, window) for c, b in found) or "no position that is near enough to what it must be within or next to",
+            got="; ".join(c.got(b, window) for c, b in found)
+            or "no position that is near enough to what it must be within or next to",
             expected="; ".join(c.expected() for c in conditions),
             hint="use a smaller window, fewer categories, or weaker constraints",
             cases=len(self._cases),
