@@ -31,12 +31,17 @@ from ndvol.sampling import (
 from ndvol.sampling.objects import WindowDims
 from ndvol.sampling.options import axis_values, whole_number, window_lengths
 from ndvol.sampling.order import Order, even_share, shuffled
+from ndvol.sampling.report import DrawReport
 from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
 from ndvol.selection import image_names, label_names, layouts, object_rows
 from ndvol.volumes import valid_window
 
 __all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
+
+
+REPORT_DRAWS = 10_000
+"""Draws of a report: enough to tell shares apart that differ by 0.02."""
 
 
 class VolumeSampler:
@@ -165,7 +170,19 @@ class VolumeSampler:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         number %= len(self)
-        return self._padded(self._drawn(number))
+        return self._padded(self._drawn(self.epoch, number))
+
+    def report(self, draws: int | None = None) -> DrawReport:
+        """Which roles, categories and cases are really drawn; no image is read for it.
+
+        Parameters
+        ----------
+        draws : how many samples to count, from the first of this epoch on, into further epochs if need be; by
+            default an epoch, but no more than `REPORT_DRAWS`.
+        """
+        count = whole_number("draws", min(len(self), REPORT_DRAWS) if draws is None else draws, least=1)
+        epochs = (divmod(k, len(self)) for k in range(count))
+        return DrawReport.of((self._drawn(self.epoch + epoch, k) for epoch, k in epochs), self._numbers)
 
     def object_target(self, case: str, number: int, dims: WindowDims | Sequence[int] | None = None) -> Target:
         """The target about an object: its box's centre, `dims` voxels, then the sampler's `pad`.
@@ -247,16 +264,13 @@ class VolumeSampler:
             return target
         return replace(target, window=target.window.padded(self.pad))
 
-    def _drawn(self, number: int) -> Target:
-        rng = self._rng(number)
+    def _drawn(self, epoch: int, number: int) -> Target:
+        rng = np.random.default_rng((self.seed, epoch, number))
         if self.order == "random":
             return self._bound.target(number, rng)
         if self._bound.length is not None:
-            return self._bound.target(shuffled(self.seed, self.epoch, number, self._bound.length), rng)
-        return self._bound.target(number, rng, even_share(self.seed, self.epoch, number, len(self)))
-
-    def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.epoch, index))
+            return self._bound.target(shuffled(self.seed, epoch, number, self._bound.length), rng)
+        return self._bound.target(number, rng, even_share(self.seed, epoch, number, len(self)))
 
     def _load_role(self, kind: type[Positive] | type[Negative], index: int) -> Sample:
         number = as_int(index)
@@ -264,7 +278,8 @@ class VolumeSampler:
             raise IndexError(f"sample {number}: positives and negatives have no end to count from")
         if kind not in self._roles:
             self._roles[kind] = parts_of(self.strategy, kind).bind(self._cohort, self.window)
-        return self.load_sample(self._padded(self._roles[kind].target(number, self._rng(number))))
+        rng = np.random.default_rng((self.seed, self.epoch, number))
+        return self.load_sample(self._padded(self._roles[kind].target(number, rng)))
 
 
 def _seen(opened: OpenCase, window: Window, labels: Mapping[str, NDArray[Any]]) -> Seen:
