@@ -17,8 +17,9 @@ from ndvol.catalog import CaseRecord, Catalog
 from ndvol.errors import SamplingError
 from ndvol.geometry import Window
 from ndvol.sampling import ObjectRows, VoxelIndex, examined_categories
-from ndvol.sampling.aligned import AlignedCase, align, fits, place, place_label
-from ndvol.volumes import Volume
+from ndvol.sampling.aligned import AlignedCase, Placed, align, fits, place, place_label
+from ndvol.sampling.sample import Place
+from ndvol.volumes import Volume, valid_window
 
 OPEN_CASES = 32
 """Cases that a sampler keeps open per process; each holds its label index, and its file through the store."""
@@ -68,6 +69,23 @@ class OpenCase:
             return self.box(row).size
         axes = self.case.case.labels[self.labels[label]].axes
         return count * prod(n for a, n in zip(self.case.grid.axes, self.case.grid.shape, strict=True) if a not in axes)
+
+    def places(self, window: Window) -> dict[str, Place]:
+        """Where the patches of volumes on other grids lie; see `Sample.places`."""
+        volumes: dict[str, Placed[Any]] = {f"images/{name}": placed for name, placed in self.case.images.items()}
+        volumes |= {f"labels/{name}": placed for name, placed in self.case.labels.items()}
+        own = {name: (p.window(window), p.volume.grid) for name, p in volumes.items() if p.reference is not None}
+        return {name: Place(grid.crop(box), valid_window(box, grid.shape)) for name, (box, grid) in own.items()}
+
+    def seen(self, window: Window, labels: Mapping[str, NDArray[Any]]) -> Seen:
+        """What the patches of label volumes at `window` hold of the case, so that it need not be read again."""
+        clip = window.clip(self.case.grid.shape)
+        inside = Window(tuple(s.start for s in clip.inside), clip.shape)
+        return {
+            self.labels.index(name): (inside, patch[clip.placement])
+            for name, patch in labels.items()
+            if patch.shape == window.shape and self.case.labels[name].reference is None
+        }
 
     def row(self, number: int) -> int:
         """The row of the object at position `number` among those of the record."""

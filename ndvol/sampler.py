@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, prod
 from operator import index as as_int
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ndvol.catalog import Catalog
 from ndvol.errors import OptionError, SamplingError
@@ -53,7 +52,7 @@ class VolumeSampler:
     window : lengths per axis in storage order, or for the spatial axes only: then t and c are taken whole.
     strategy : how to draw, `Uniform` by default; judges windows by all label volumes of a case, whatever `labels` says.
     seed : not negative. Any worker, rank, order or resumed run that agrees on it gets the same samples.
-    images : names of the images to read, by default those of the first case; the first one's grid counts.
+    images : names of the images to read, by default those of the first case; windows are in the first one's grid.
     labels : names of the label volumes to read, by default all that any case has.
     length : number of samples per epoch; by default all windows of a strategy that ends, else as many as it
         takes to tile every case once.
@@ -218,7 +217,7 @@ class VolumeSampler:
 
         Raises
         ------
-        SamplingError : when the volumes of the case lie on different grids.
+        SamplingError : when volumes of the case lie on grids whose place in one world is not known.
         WindowError : when the window has another number of axes than the sampler, or the fill value does not
             fit an image's type.
         UnknownNameError : when there is no such case.
@@ -227,13 +226,12 @@ class VolumeSampler:
             raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
         opened = self._cases.open(self._numbers[self.catalog.record(target.case).name])
         case, window, mode = opened.case, target.window, self.reading.pad_mode
-        grid = case.grid.crop(window)
         fill = self.reading.fill_value
         images = {n: p.volume.read(p.window(window), fill_value=fill, pad_mode=mode) for n, p in case.images.items()}
         labels = {n: p.volume.read(p.window(window), pad_mode=mode) for n, p in case.labels.items()}
-        seen = _seen(opened, window, labels)
+        annotations = self._annotations(opened, window, opened.seen(window, labels))
         valid = valid_window(window, case.grid.shape)
-        return Sample(images, labels, grid, valid, self._annotations(opened, window, seen), target)
+        return Sample(images, labels, case.grid.crop(window), valid, annotations, target, opened.places(window))
 
     def _annotations(self, opened: OpenCase, window: Window, seen: Seen) -> tuple[ObjectInWindow, ...]:
         rows, names, touching = self._cohort.objects, self.catalog.categories.names, self.reading.touching
@@ -280,14 +278,3 @@ class VolumeSampler:
             self._roles[kind] = parts_of(self.strategy, kind).bind(self._cohort, self.window)
         rng = np.random.default_rng((self.seed, self.epoch, number))
         return self.load_sample(self._padded(self._roles[kind].target(number, rng)))
-
-
-def _seen(opened: OpenCase, window: Window, labels: Mapping[str, NDArray[Any]]) -> Seen:
-    """What the patches of label volumes hold of the volume, so that it need not be read again."""
-    clip = window.clip(opened.case.grid.shape)
-    inside = Window(tuple(s.start for s in clip.inside), clip.shape)
-    return {
-        opened.labels.index(name): (inside, patch[clip.placement])
-        for name, patch in labels.items()
-        if patch.shape == window.shape
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import index as as_int
 from typing import Any
 
@@ -78,6 +78,20 @@ class ObjectInWindow:
     object: int
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the patch of a volume lies that is on another grid than the sampler's first image.
+
+    Attributes
+    ----------
+    grid : of the patch, over the volume's own axes; its affine is that of the patch's voxel 0.
+    valid : the part of the patch that lies in that volume.
+    """
+
+    grid: Grid
+    valid: Window
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """The answer to a target; the arrays belong to the caller.
@@ -85,13 +99,15 @@ class Sample:
     Attributes
     ----------
     images : patches by name, in the images' own types. A patch has the window's shape; axes t and c that only
-        that image lacks are missing, and those that the window does not have (colours of a picture) are whole.
+        that image lacks are missing, and those that the window does not have (colours of a picture) are whole. An
+        image on another grid gives its own voxels: the smallest box that holds the window, see `places`.
     labels : integer patches by name, 0 outside the volume; a label volume that the case does not have is left
         out: "not annotated" is not "background".
     grid : of the patch, over the window's axes; its affine is that of the patch's voxel 0.
     valid : the part of the patch that lies in the volume; the rest is padding.
     annotations : the objects that the window sees, see `Reading.visible_thresh`.
     target : what was asked for.
+    places : by ``images/<name>`` or ``labels/<name>``, where the patches of volumes on other grids lie.
     """
 
     images: Mapping[str, NDArray[Any]]
@@ -100,6 +116,7 @@ class Sample:
     valid: Window
     annotations: tuple[ObjectInWindow, ...]
     target: Target
+    places: Mapping[str, Place] = field(default_factory=dict)
 
 
 def boxes_in_window(
