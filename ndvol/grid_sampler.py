@@ -119,6 +119,7 @@ class GridSampler:
         """
         number, case, window = self._locate(index)
         sample = self._reader.load_sample(Target(case, window.padded(self.halo)))
+        sample.check_one_grid()
         return GridSample(sample.images, sample.grid, sample.valid, case, window, number)
 
     def window_at(self, index: int) -> Window:

@@ -193,11 +193,19 @@ class OpenCase:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reads:
-    """What a sampler reads of every case: names of images and labels, over `axes`."""
+    """What a sampler reads of every case, and knows of it.
+
+    Attributes
+    ----------
+    axes : of the windows.
+    images, labels : names of the volumes.
+    examined : by case as in `CaseRecord`; kept for all cases, because each question to the catalogue takes time.
+    """
 
     axes: str
     images: tuple[str, ...]
     labels: tuple[str, ...]
+    examined: tuple[tuple[str, ...] | None, ...]
 
 
 class OpenCases:
@@ -252,12 +260,11 @@ class OpenCases:
 
     def examined(self, case: int) -> frozenset[int]:
         """See `CaseSource`."""
-        record = self._catalog.record(self._names[case])
-        names = record.examined
+        names = self._reads.examined[case]
         if names is None:
             # A catalogue that does not say: what the label volumes name was looked for.
-            labels = self._catalog[record.name].labels
-            names = tuple(sorted({name for label in record.labels for name in labels[label].categories.values()}))
+            labels = self._catalog[self._names[case]].labels.values()
+            names = tuple(sorted({name for label in labels for name in label.categories.values()}))
         if names not in self._closures:
             self._closures[names] = examined_categories(self._catalog.categories, names)
         return self._closures[names]

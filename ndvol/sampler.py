@@ -118,7 +118,8 @@ class VolumeSampler:
         pad = self.reading.pad
         self.pad = axis_values("pad", (pad,) * len(window) if isinstance(pad, int) else pad, self.axes, other=0)
         rows = object_rows(records, grids)
-        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels), rows)
+        examined = tuple(record.examined for record in records)
+        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels, examined), rows)
         self._cohort = Cohort(
             tree=catalog.categories,
             names=tuple(shapes),

@@ -88,14 +88,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         return [self._item(index, sample) for index, sample in zip(indices, samples, strict=True)]
 
     def _item(self, index: int, sample: Sample) -> dict[str, Any]:
-        if sample.places:
-            raise SamplingError(
-                f"case {sample.target.case!r} has volumes on several grids, which one tensor cannot hold",
-                got=f"{', '.join(sample.places)} apart from images/{self.sampler.images[0]}",
-                hint="they are not resampled: leave some out with images=(...) or labels=(...), or take the samples of "
-                "VolumeSampler itself",
-                code="other-grid",
-            )
+        sample.check_one_grid()
         ndim = len(sample.grid.spatial)
         item: dict[str, Any] = {"image": _channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
         if self.sampler.labels:

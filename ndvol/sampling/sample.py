@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import OptionError
+from ndvol.errors import OptionError, SamplingError
 from ndvol.geometry import Grid, Window
 from ndvol.geometry.indexing import PadMode, check_pad_mode
 from ndvol.sampling.options import check_share
@@ -117,6 +117,18 @@ class Sample:
     annotations: tuple[ObjectInWindow, ...]
     target: Target
     places: Mapping[str, Place] = field(default_factory=dict)
+
+    def check_one_grid(self) -> None:
+        """Raise `SamplingError` unless all patches lie on one grid."""
+        if self.places:
+            raise SamplingError(
+                f"case {self.target.case!r} has volumes on several grids, which cannot be put together",
+                got=f"{', '.join(self.places)} apart from the first image",
+                hint="they are not resampled: leave some out with images=(...) or labels=(...), or take the samples of "
+                "VolumeSampler itself",
+                code="other-grid",
+                case=self.target.case,
+            )
 
 
 def boxes_in_window(

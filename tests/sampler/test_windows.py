@@ -180,7 +180,7 @@ def test_pad_belongs_to_the_axes_that_the_window_names():
     toy = Toy({"cine": np.zeros((2, 3, 6, 7))})
     assert VolumeSampler(catalog_of({"a": toy}), (3, 3, 3), reading=Reading(pad=1)).pad == (0, 1, 1, 1)
     assert VolumeSampler(catalog_of({"a": toy}), (1, 3, 3, 3), reading=Reading(pad=1)).pad == (1, 1, 1, 1)
-    with pytest.raises(WindowError, match="pad needs one number per axis of the window"):
+    with pytest.raises(WindowError, match="pad needs one value per axis"):
         VolumeSampler(catalog_of({"a": toy}), (3, 3, 3), reading=Reading(pad=(1, 1)))
 
 

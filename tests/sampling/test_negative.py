@@ -194,7 +194,7 @@ class TestConstraints:
         assert len(per_case) > 1
         assert len(set(per_case.values())) > 1
         expected = {(case, w): 1 / per_case[case] if by == "case" else 1 for case, w in allowed}
-        targets = draw(strategy.bind(cohort_of(volumes, spacing=[spacing] * 4), (3, 2)), 4000)
+        targets = draw(strategy.bind(cohort_of(volumes, spacing=[spacing] * 4), (3, 2)), 1200)
         assert_uniform([(t.case, t.window) for t in targets], expected)
 
     def test_by_case_finds_the_only_case_that_has_a_window(self):
