@@ -18,7 +18,7 @@ from ndvol.errors import SamplingError
 from ndvol.geometry import Window
 from ndvol.sampling import ObjectRows, VoxelIndex, examined_categories
 from ndvol.sampling.aligned import AlignedCase, Placed, align, fits, place, place_label
-from ndvol.sampling.sample import Place
+from ndvol.sampling.sample import Place, boxes_in_window
 from ndvol.volumes import Volume, valid_window
 
 OPEN_CASES = 32
@@ -123,17 +123,20 @@ class OpenCase:
         if self._is_box(label):
             return np.ones(region.shape, bool)
         mask: NDArray[np.bool_] = self._values(label, region, seen) == rows.value[row]
-        others = [o for o in self._rivals(row) if self.box(o).overlaps(region)]
-        if not others:
+        rivals = self._rivals(row)
+        others = rivals[boxes_in_window(rows.start[rivals], rows.stop[rivals], region)]
+        if not len(others):
             return mask
+        able = np.append(others, row)
         parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
         for number, at in enumerate(ndimage.find_objects(parts), start=1):
             # Voxels that touch each other belong to one object; it is known when one box only can hold them.
-            part = Window(tuple(a + s.start for a, s in zip(region.start, at, strict=True)), parts[at].shape)
-            owners = [o for o in (row, *others) if self.box(o).intersection(part) == part]
+            start = np.array(region.start) + [s.start for s in at]
+            holds = (rows.start[able] <= start).all(1) & (rows.stop[able] >= start + parts[at].shape).all(1)
+            owners = able[holds].tolist()
             if owners == [row]:
                 continue
-            first = np.argwhere(parts[at] == number)[0] + part.start
+            first = np.argwhere(parts[at] == number)[0] + start
             if self._owner(sorted(owners, key=lambda o: self.box(o).size), first) != row:
                 mask[at][parts[at] == number] = False
         return mask
@@ -142,11 +145,12 @@ class OpenCase:
         """True when the objects of a label volume are boxes without a mask."""
         return label < 0 or isinstance(self.case.case.labels[self.labels[label]].index, BoxIndex)
 
-    def _rivals(self, row: int) -> list[int]:
+    def _rivals(self, row: int) -> NDArray[np.intp]:
         """Other objects of the same value in the same label volume."""
         rows, own = self._rows, self.own
         same = (rows.label[own] == rows.label[row]) & (rows.value[own] == rows.value[row]) & (own != row)
-        return [int(o) for o in own[same]]
+        rivals: NDArray[np.intp] = own[same]
+        return rivals
 
     def _owner(self, owners: list[int], voxel: NDArray[np.int64]) -> int:
         """Which of the objects, the smallest first, holds a voxel; the largest when no other does."""
@@ -168,8 +172,10 @@ class OpenCase:
             for number, at in enumerate(ndimage.find_objects(parts), start=1)
             if parts[at].shape == box.shape and sizes[number] == self.voxels(row)
         ]
-        alike = [o for o in self._rivals(row) if self.box(o) == box and rows.voxels[o] == rows.voxels[row]]
-        rank = sum(rows.number[o] < rows.number[row] for o in alike)
+        rivals = self._rivals(row)
+        twins = (rows.start[rivals] == box.start).all(1) & (rows.stop[rivals] == box.stop).all(1)
+        twins &= (rows.voxels[rivals] == rows.voxels[row]) & (rows.number[rivals] < rows.number[row])
+        rank = int(twins.sum())
         if rank >= len(found):
             raise SamplingError(
                 f"label volume {self.labels[rows.label[row]]!r} of case {self.record.name!r} does not hold the object "
