@@ -38,7 +38,6 @@ from ndvol.volumes import valid_window
 
 __all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
 
-
 REPORT_DRAWS = 10_000
 """Draws of a report: enough to tell shares apart that differ by 0.02."""
 
@@ -198,12 +197,11 @@ class VolumeSampler:
         UnknownNameError : when there is no such case. IndexError : when it has no such object.
         SamplingError : when the object is on another grid than the sampler's first image.
         """
-        name = self.catalog.record(case).name
-        opened = self._cases.open(self._numbers[name])
+        opened = self._open(case)
         row = opened.row(number)
         window = window_about(opened.box(row), self.window if dims is None else dims)
         category = self.catalog.categories.names[self._cohort.objects.category[row]]
-        return self._padded(Target(name, window, "positive", category, leaf=category, object=number))
+        return self._padded(Target(case, window, "positive", category, leaf=category, object=number))
 
     def load_positive(self, index: int) -> Sample:
         """A positive sample, for any index from 0 on: of the strategy's own `Positive`, or of a default one."""
@@ -225,7 +223,7 @@ class VolumeSampler:
         """
         if target.level:
             raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
-        opened = self._cases.open(self._numbers[self.catalog.record(target.case).name])
+        opened = self._open(target.case)
         case, window, mode = opened.case, target.window, self.reading.pad_mode
         fill = self.reading.fill_value
         images = {n: p.volume.read(p.window(window), fill_value=fill, pad_mode=mode) for n, p in case.images.items()}
@@ -233,6 +231,11 @@ class VolumeSampler:
         annotations = self._annotations(opened, window, opened.seen(window, labels))
         valid = valid_window(window, case.grid.shape)
         return Sample(images, labels, case.grid.crop(window), valid, annotations, target, opened.places(window))
+
+    def _open(self, case: str) -> OpenCase:
+        if case not in self._numbers:
+            self.catalog.record(case)  # raises, and names the nearest one
+        return self._cases.open(self._numbers[case])
 
     def _annotations(self, opened: OpenCase, window: Window, seen: Seen) -> tuple[ObjectInWindow, ...]:
         rows, names, touching = self._cohort.objects, self.catalog.categories.names, self.reading.touching
