@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ndvol.importing import ImportOptions, ImportPlan, import_tree, plan_import, read_categories
     from ndvol.opening import open_catalog as open
     from ndvol.sampler import Sample, VolumeSampler
-    from ndvol.sampling import Mix, Negative, Positive, Sliding, Target, Uniform
+    from ndvol.sampling import Mix, Negative, Positive, Reading, Schedule, Sliding, Target, Uniform
     from ndvol.stitching import Stitcher
     from ndvol.store import open_case, open_hdf5
     from ndvol.volumes import Case, LabelVolume, Volume
@@ -40,7 +40,7 @@ _HOMES = {
     "ndvol.grid_sampler": ("GridSample", "GridSampler"),
     "ndvol.importing": ("ImportOptions", "ImportPlan", "import_tree", "plan_import", "read_categories"),
     "ndvol.sampler": ("Sample", "VolumeSampler"),
-    "ndvol.sampling": ("Mix", "Negative", "Positive", "Sliding", "Target", "Uniform"),
+    "ndvol.sampling": ("Mix", "Negative", "Positive", "Reading", "Schedule", "Sliding", "Target", "Uniform"),
     "ndvol.stitching": ("Stitcher",),
     "ndvol.store": ("open_case", "open_hdf5"),
     "ndvol.volumes": ("Case", "LabelVolume", "Volume"),
@@ -63,7 +63,9 @@ __all__ = [
     "NdvolError",
     "Negative",
     "Positive",
+    "Reading",
     "Sample",
+    "Schedule",
     "Sliding",
     "Stitcher",
     "Target",

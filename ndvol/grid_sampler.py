@@ -16,7 +16,7 @@ from ndvol.errors import SamplingError, UnknownNameError
 from ndvol.geometry import Grid, Reorientation, SlidingWindows, Window
 from ndvol.geometry.blending import BlendMode
 from ndvol.sampler import VolumeSampler
-from ndvol.sampling import Target
+from ndvol.sampling import Reading, Target
 from ndvol.sampling.aligned import restrict
 from ndvol.sampling.options import axis_values, halo_lengths
 from ndvol.stitching import Out, Stitcher
@@ -95,7 +95,7 @@ class GridSampler:
         fill_value: float = 0,
     ) -> None:
         self.catalog = source if isinstance(source, Catalog) else _catalog_of(source)
-        self._reader = VolumeSampler(self.catalog, window, images=images, labels=(), fill_value=fill_value)
+        self._reader = VolumeSampler(self.catalog, window, images=images, labels=(), reading=Reading(fill_value))
         self.axes, self.images, self.window = self._reader.axes, self._reader.images, self._reader.window
         given = tuple(overlap) if isinstance(overlap, Iterable) else (overlap,) * len(self.axes)
         self.overlap = axis_values("an overlap", given, self.axes, other=0.0)
@@ -119,6 +119,7 @@ class GridSampler:
         """
         number, case, window = self._locate(index)
         sample = self._reader.load_sample(Target(case, window.padded(self.halo)))
+        sample.check_one_grid()
         return GridSample(sample.images, sample.grid, sample.valid, case, window, number)
 
     def window_at(self, index: int) -> Window:

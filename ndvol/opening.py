@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.box_index import BoxIndex
 from ndvol.catalog import (
     BOXES,
     CaseRecord,
@@ -74,8 +75,20 @@ def open_case(record: CaseRecord) -> Case:
         raise CatalogError(
             f"picture {record.path} has another size than the catalogue says", got=grid.shape, expected=record.shape
         )
-    boxes = LabelVolume(BOXES, plane, ArrayLabelSource(paint_boxes(record)), categories=record.attributes["categories"])
+    boxes = LabelVolume(BOXES, plane, BoxLabelSource(record), categories=record.attributes["categories"])
     return Case(record.name, {"image": Volume("image", grid, picture)}, {BOXES: boxes})
+
+
+class BoxLabelSource(ArrayLabelSource):
+    """The annotation boxes of a picture as labels: painted for the eye, but judged each by itself."""
+
+    def __init__(self, record: CaseRecord) -> None:
+        super().__init__(paint_boxes(record))
+        objects = record.objects
+        self._boxes = BoxIndex(objects.value, objects.start, objects.stop, self.shape)
+
+    def label_index(self) -> BoxIndex:
+        return self._boxes
 
 
 def paint_boxes(record: CaseRecord) -> NDArray[np.uint16]:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
 from math import ceil, prod
 from operator import index as as_int
-from typing import Any
+from typing import get_args
 
 import numpy as np
 
-from ndvol.catalog import CaseRecord, Catalog, Objects
-from ndvol.errors import OptionError, SamplingError, UnknownNameError
+from ndvol.catalog import Catalog
+from ndvol.errors import OptionError, SamplingError
 from ndvol.geometry import Window
-from ndvol.sampling import BoundStrategy, Cohort, Negative, Positive, Rows, Strategy, Target, Uniform, VoxelIndex
-from ndvol.sampling.aligned import AlignedCase, align, fits, missing_image
-from ndvol.sampling.options import chosen_names, whole_number, window_lengths
-from ndvol.sampling.sample import ObjectInWindow, Sample, boxes_in_window
+from ndvol.opened import OpenCase, OpenCases, Reads, Seen
+from ndvol.sampling import (
+    BoundStrategy,
+    Cohort,
+    Negative,
+    ObjectInWindow,
+    Positive,
+    Reading,
+    Sample,
+    Strategy,
+    Target,
+    Uniform,
+    window_about,
+)
+from ndvol.sampling.objects import WindowDims
+from ndvol.sampling.options import axis_values, whole_number, window_lengths
+from ndvol.sampling.order import Order, even_share, shuffled
+from ndvol.sampling.report import DrawReport
+from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
+from ndvol.selection import image_names, label_names, layouts, object_rows
 from ndvol.volumes import valid_window
 
-__all__ = ["ObjectInWindow", "Sample", "VolumeSampler"]
+__all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
 
-OPEN_CASES = 32
-"""Cases that a sampler keeps open per process; each holds its label index, and its file through the store."""
-
-PICTURE = "image"
-"""Name of the image of a picture, whose record names none."""
-
-ROW_COLUMNS = ("category", "label", "value", "voxels")
+REPORT_DRAWS = 10_000
+"""Draws of a report: enough to tell shares apart that differ by 0.02."""
 
 
 class VolumeSampler:
@@ -40,11 +51,15 @@ class VolumeSampler:
     window : lengths per axis in storage order, or for the spatial axes only: then t and c are taken whole.
     strategy : how to draw, `Uniform` by default; judges windows by all label volumes of a case, whatever `labels` says.
     seed : not negative. Any worker, rank, order or resumed run that agrees on it gets the same samples.
-    images : names of the images to read, by default those of the first case; the first one's grid counts.
+    images : names of the images to read, by default those of the first case; windows are in the first one's grid.
     labels : names of the label volumes to read, by default all that any case has.
     length : number of samples per epoch; by default all windows of a strategy that ends, else as many as it
         takes to tile every case once.
-    fill_value : of image voxels outside the volume; labels are filled with 0.
+    order : ``random``: every draw for itself. ``even``: an epoch's draws are spread evenly over all that the strategy
+        can draw, in random order. Each part of a mix, category, case and voxel, object or position gets its share of
+        the epoch, rounded up or down, so nothing is drawn twice before everything was drawn once; a strategy that
+        ends is run through in random order. Where an evenly drawn window is not admissible, chance finds another.
+    reading : how windows become samples: what lies outside the volume, context, which objects count as visible.
 
     Raises
     ------
@@ -55,8 +70,9 @@ class VolumeSampler:
 
     Attributes
     ----------
-    axes : of the windows. images, labels, window, strategy, seed, epoch : as resolved.
+    axes : of the windows. images, labels, window, strategy, seed, epoch, order, reading : as resolved.
     shapes : of the first image over these axes, by case.
+    pad : voxels of context per side and axis; targets have ``window + 2 * pad`` voxels.
 
     >>> from ndvol.catalog import CaseRecord, Catalog, Objects
     >>> from ndvol.categories import CategoryTree
@@ -82,33 +98,44 @@ class VolumeSampler:
         images: Sequence[str] | None = None,
         labels: Sequence[str] | None = None,
         length: int | None = None,
-        fill_value: float = 0,
+        order: Order = "random",
+        reading: Reading | None = None,
     ) -> None:
         records = list(catalog.records.values())
         if not records:
             raise SamplingError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
-        self.catalog, self.fill_value = catalog, fill_value
+        self.catalog, self.reading = catalog, Reading() if reading is None else reading
         self.strategy: Strategy = Uniform() if strategy is None else strategy
-        self.images = _image_names(records, images)
-        self.labels = _label_names(records, labels)
+        self.images = image_names(records, images)
+        self.labels = label_names(records, labels)
         self.seed, self.epoch = whole_number("seed", seed), 0
-        self.axes, shapes = _axes_and_shapes(catalog, records, self.images[0])
+        grids = layouts(catalog, records, self.images[0])
+        self.axes = grids[0].axes
+        shapes = {record.name: grid.shape for record, grid in zip(records, grids, strict=True)}
         self.shapes = shapes
         self.window = window_lengths(window, self.axes, shapes)
-        self._cases = _OpenCases(catalog, self.axes, self.images, self.labels)
+        pad = self.reading.pad
+        self.pad = axis_values("pad", (pad,) * len(window) if isinstance(pad, int) else pad, self.axes, other=0)
+        rows = object_rows(records, grids)
+        examined = tuple(record.examined for record in records)
+        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels, examined), rows)
         self._cohort = Cohort(
             tree=catalog.categories,
             names=tuple(shapes),
             shapes=np.array(list(shapes.values()), np.int64),
-            # Where a label was refused, what it would have shown is not known.
-            examined=np.array([bool(r.labels) and not r.attributes.get("refused_labels") for r in records]),
-            rows=_rows([record.objects for record in records]),
-            index=self._cases.index,
+            spacing=np.array([grid.spacing_mm for grid in grids], np.float64),
+            objects=rows,
+            cases=self._cases,
+            label_names=tuple(record.labels for record in records),
         )
+        self._numbers = {name: number for number, name in enumerate(shapes)}
         self._bound = self.strategy.bind(self._cohort, self.window)
         self._roles: dict[type, BoundStrategy] = {}
         tiles = sum(prod(ceil(n / w) for n, w in zip(shape, self.window, strict=True)) for shape in shapes.values())
         end = self._bound.length
+        if order not in get_args(Order):
+            raise OptionError("there is no such order", got=repr(order), expected=f"one of {get_args(Order)}")
+        self.order = order
         self._length = whole_number("length", (end or tiles) if length is None else length, least=1)
         if end is not None and self._length > end:
             raise OptionError("the strategy has fewer windows than the length asks for", got=length, expected=end)
@@ -125,6 +152,13 @@ class VolumeSampler:
         """
         return self.load_sample(self.target(index))
 
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples as one job: neighbours in the same case are read one after another."""
+        targets = [self.target(index) for index in indices]
+        near = sorted(range(len(targets)), key=lambda k: (targets[k].case, targets[k].window.start))
+        samples = {k: self.load_sample(targets[k]) for k in near}
+        return [samples[k] for k in range(len(targets))]
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, so that the next pass draws other windows."""
         self.epoch = whole_number("epoch", epoch)
@@ -135,7 +169,39 @@ class VolumeSampler:
         if not -len(self) <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         number %= len(self)
-        return self._bound.target(number, self._rng(number))
+        return self._padded(self._drawn(self.epoch, number))
+
+    def report(self, draws: int | None = None) -> DrawReport:
+        """Which roles, categories and cases are really drawn; no image is read for it.
+
+        Parameters
+        ----------
+        draws : how many samples to count, from the first of this epoch on, into further epochs if need be; by
+            default an epoch, but no more than `REPORT_DRAWS`.
+        """
+        count = whole_number("draws", min(len(self), REPORT_DRAWS) if draws is None else draws, least=1)
+        epochs = (divmod(k, len(self)) for k in range(count))
+        return DrawReport.of((self._drawn(self.epoch + epoch, k) for epoch, k in epochs), self._numbers)
+
+    def object_target(self, case: str, number: int, dims: WindowDims | Sequence[int] | None = None) -> Target:
+        """The target about an object: its box's centre, `dims` voxels, then the sampler's `pad`.
+
+        Parameters
+        ----------
+        number : position among the objects of the case's record.
+        dims : lengths per axis, ``extent`` (the object's box), ``square`` (its longest side on all axes), or None for
+            the sampler's window.
+
+        Raises
+        ------
+        UnknownNameError : when there is no such case. IndexError : when it has no such object.
+        SamplingError : when the object is on another grid than the sampler's first image.
+        """
+        opened = self._open(case)
+        row = opened.row(number)
+        window = window_about(opened.box(row), self.window if dims is None else dims)
+        category = self.catalog.categories.names[self._cohort.objects.category[row]]
+        return self._padded(Target(case, window, "positive", category, leaf=category, object=number))
 
     def load_positive(self, index: int) -> Sample:
         """A positive sample, for any index from 0 on: of the strategy's own `Positive`, or of a default one."""
@@ -150,40 +216,63 @@ class VolumeSampler:
 
         Raises
         ------
-        SamplingError : when the volumes of the case lie on different grids.
+        SamplingError : when volumes of the case lie on grids whose place in one world is not known.
         WindowError : when the window has another number of axes than the sampler, or the fill value does not
             fit an image's type.
         UnknownNameError : when there is no such case.
         """
         if target.level:
             raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
-        case, objects = self._cases.open(target.case)
-        window, grid = target.window, case.grid.crop(target.window)
-        return Sample(
-            {n: p.volume.read(p.window(window), fill_value=self.fill_value) for n, p in case.images.items()},
-            {n: p.volume.read(p.window(window)) for n, p in case.labels.items()},
-            grid,
-            valid_window(window, case.grid.shape),
-            self._annotations(target, objects),
-            target,
-        )
+        opened = self._open(target.case)
+        case, window, mode = opened.case, target.window, self.reading.pad_mode
+        fill = self.reading.fill_value
+        images = {n: p.volume.read(p.window(window), fill_value=fill, pad_mode=mode) for n, p in case.images.items()}
+        labels = {n: p.volume.read(p.window(window), pad_mode=mode) for n, p in case.labels.items()}
+        annotations = self._annotations(opened, window, opened.seen(window, labels))
+        valid = valid_window(window, case.grid.shape)
+        return Sample(images, labels, case.grid.crop(window), valid, annotations, target, opened.places(window))
 
-    def _annotations(self, target: Target, objects: Objects) -> tuple[ObjectInWindow, ...]:
-        names, labels = self.catalog.categories.names, self.catalog.record(target.case).labels
-        back = [-a for a in target.window.start]
-        return tuple(
-            ObjectInWindow(
-                category=names[objects.category[k]],
-                box=Window.between(objects.start[k], objects.stop[k]).shifted(back),
-                label=labels[objects.label[k]] if objects.label[k] >= 0 else "",
-                value=int(objects.value[k]),
-                voxels=int(objects.voxels[k]),
+    def _open(self, case: str) -> OpenCase:
+        if case not in self._numbers:
+            self.catalog.record(case)  # raises, and names the nearest one
+        return self._cases.open(self._numbers[case])
+
+    def _annotations(self, opened: OpenCase, window: Window, seen: Seen) -> tuple[ObjectInWindow, ...]:
+        rows, names, touching = self._cohort.objects, self.catalog.categories.names, self.reading.touching
+        own = opened.visible
+        found = own[boxes_in_window(rows.start[own], rows.stop[own], window, touching=touching)]
+        annotations = []
+        for row in found.tolist() if window.size else ():
+            share = opened.share_inside(row, window, seen)
+            if share < self.reading.visible_thresh or not (share or touching):
+                continue
+            label = int(rows.label[row])
+            annotations.append(
+                ObjectInWindow(
+                    category=names[rows.category[row]],
+                    box=opened.box(row).shifted([-a for a in window.start]),
+                    label=opened.labels[label] if label >= 0 else "",
+                    value=int(rows.value[row]) if label >= 0 else 0,
+                    voxels=int(rows.voxels[row]),
+                    visible=share,
+                    object=int(rows.number[row]),
+                )
             )
-            for k in boxes_in_window(objects.start, objects.stop, target.window)
-        )
+        return tuple(annotations)
 
-    def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, self.epoch, index))
+    def _padded(self, target: Target) -> Target:
+        """The target with the context of the sampler."""
+        if not any(self.pad):
+            return target
+        return replace(target, window=target.window.padded(self.pad))
+
+    def _drawn(self, epoch: int, number: int) -> Target:
+        rng = np.random.default_rng((self.seed, epoch, number))
+        if self.order == "random":
+            return self._bound.target(number, rng)
+        if self._bound.length is not None:
+            return self._bound.target(shuffled(self.seed, epoch, number, self._bound.length), rng)
+        return self._bound.target(number, rng, even_share(self.seed, epoch, number, len(self)))
 
     def _load_role(self, kind: type[Positive] | type[Negative], index: int) -> Sample:
         number = as_int(index)
@@ -191,109 +280,5 @@ class VolumeSampler:
             raise IndexError(f"sample {number}: positives and negatives have no end to count from")
         if kind not in self._roles:
             self._roles[kind] = parts_of(self.strategy, kind).bind(self._cohort, self.window)
-        return self.load_sample(self._roles[kind].target(number, self._rng(number)))
-
-
-class _OpenCases:
-    """The last `OPEN_CASES` cases that were read, opened and aligned; a pickle carries none of them."""
-
-    def __init__(self, catalog: Catalog, axes: str, images: tuple[str, ...], labels: tuple[str, ...]) -> None:
-        self._catalog, self._axes, self._images, self._labels = catalog, axes, images, labels
-        self._names = tuple(catalog)
-        self.open = lru_cache(OPEN_CASES)(self._open)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "open"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.open = lru_cache(OPEN_CASES)(self._open)
-
-    def index(self, case: int, label: int) -> VoxelIndex:
-        """Where the values of label volume number `label` of case number `case` are."""
-        record = self._catalog.record(self._names[case])
-        if label < 0:
-            raise SamplingError(
-                f"case {record.name!r} has boxes without a label volume, so its voxels cannot be judged",
-                hint="draw with Uniform() or Sliding()",
-            )
-        return self.open(record.name)[0].index(record.labels[label])
-
-    def _open(self, name: str) -> tuple[AlignedCase, Objects]:
-        """A case, and its objects in the sampler's axes; objects of volumes on other grids are left out."""
-        record = self._catalog.record(name)
-        case = align(self._catalog[name], self._axes, self._images, self._labels)
-        first = case.case.images[record.images[0] if record.images else self._images[0]]
-        # The last entry is that of label -1: boxes without a label volume lie on the case's first image.
-        volumes = [*(case.case.labels[label] for label in record.labels), first]
-        objects = record.objects
-        kept = np.array([fits(volume.grid, case.grid) for volume in volumes])[objects.label]
-        start = np.zeros((int(kept.sum()), len(self._axes)), np.int64)
-        stop = start + case.grid.shape
-        for position, axis in enumerate(self._axes):
-            if axis in record.axes:
-                start[:, position] = objects.start[kept, record.axes.index(axis)]
-                stop[:, position] = objects.stop[kept, record.axes.index(axis)]
-        return case, Objects(
-            objects.category[kept], objects.label[kept], objects.value[kept], start, stop, objects.voxels[kept]
-        )
-
-
-def _image_names(records: Sequence[CaseRecord], images: Sequence[str] | None) -> tuple[str, ...]:
-    """The images to read, of which every case has all."""
-    names = chosen_names("images", images) if images is not None else _images_of(records[0])
-    if not names:
-        raise OptionError("a sampler needs at least one image", got="images=()")
-    for record in records:
-        missing = [name for name in names if name not in _images_of(record)]
-        if missing:
-            raise missing_image(record.name, missing, _images_of(record))
-    return names
-
-
-def _images_of(record: CaseRecord) -> tuple[str, ...]:
-    return record.images or (PICTURE,)
-
-
-def _label_names(records: Sequence[CaseRecord], labels: Sequence[str] | None) -> tuple[str, ...]:
-    """The label volumes to read: those given, or all that any case has."""
-    found = tuple(dict.fromkeys(label for record in records for label in record.labels))
-    if labels is None:
-        return found
-    names = chosen_names("labels", labels)
-    unknown = [name for name in names if name not in found]
-    if unknown:
-        raise UnknownNameError(
-            f"no case has a label volume {', '.join(map(repr, unknown))}",
-            expected=f"some of {', '.join(found) or '(none)'}",
-        )
-    return names
-
-
-def _axes_and_shapes(
-    catalog: Catalog, records: Sequence[CaseRecord], image: str
-) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """The axes that all cases share, and by case the shape of `image`; opens cases whose record cannot tell."""
-    axes, shapes = {}, {}
-    for record in records:
-        if image == _images_of(record)[0]:
-            axes[record.name], shapes[record.name] = record.axes, record.shape
-        else:
-            grid = catalog[record.name].images[image].grid
-            axes[record.name], shapes[record.name] = grid.axes, grid.shape
-    examples = {found: name for name, found in axes.items()}
-    if len(examples) > 1:
-        raise SamplingError(
-            "the cases differ in axes, so no window fits all",
-            got=", ".join(f"{found!r} in {name!r}" for found, name in examples.items()),
-            hint="sample cases with the same axes together, from a catalogue of their own",
-            code="mixed-axes",
-        )
-    return next(iter(examples)), shapes
-
-
-def _rows(objects: Sequence[Objects]) -> Rows:
-    """The objects of all cases as a cohort's rows."""
-    case = np.repeat(np.arange(len(objects)), [len(part) for part in objects])
-    columns = {name: np.concatenate([getattr(part, name) for part in objects]) for name in ROW_COLUMNS}
-    return Rows.gather(case=case, **columns)
+        rng = np.random.default_rng((self.seed, self.epoch, number))
+        return self.load_sample(self._padded(self._roles[kind].target(number, rng)))

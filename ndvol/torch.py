@@ -5,6 +5,7 @@ torch is imported here only: ``import ndvol.torch`` needs the extra ``ndvol[torc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,12 @@ class PatchDataset(Dataset[dict[str, Any]]):
     case       str                          name of the case
     role       str                          ``positive``, ``negative`` or ``any``
     category   str                          category that a positive was drawn for, else ``""``
+    leaf       str                          category of the voxel or object itself: that, or one below it
     index      int                          number of the sample, from 0
     ========== ============================ ==================================================================
 
     Item i depends on the sampler's seed, the epoch and i alone, so shuffling, workers, their start method and
-    ranks do not change it.
+    ranks do not change it. `ndvol.Schedule` shares the items among ranks and resumes a run.
     """
 
     def __init__(self, sampler: VolumeSampler, *, dtype: torch.dtype = torch.float32) -> None:
@@ -57,6 +59,10 @@ class PatchDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.sampler)
 
+    @property
+    def seed(self) -> int:
+        return self.sampler.seed
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, also in workers that are running already; call it before iterating."""
         self.sampler.set_epoch(epoch)
@@ -68,12 +74,21 @@ class PatchDataset(Dataset[dict[str, Any]]):
         Raises
         ------
         IndexError : past the end.
-        SamplingError : when the case lacks a label volume: zeros would pass for annotated background.
+        SamplingError : when the case lacks a label volume: zeros would pass for annotated background; or when its
+            volumes lie on several grids.
         """
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several items as one job, which is how a loader asks for a batch; in the order of `indices`."""
         if self._epoch != self._seen:
             self._seen = int(self._epoch)
             self.sampler.set_epoch(self._seen)
-        sample = self.sampler[index]
+        samples = self.sampler.__getitems__(indices)
+        return [self._item(index, sample) for index, sample in zip(indices, samples, strict=True)]
+
+    def _item(self, index: int, sample: Sample) -> dict[str, Any]:
+        sample.check_one_grid()
         ndim = len(sample.grid.spatial)
         item: dict[str, Any] = {"image": _channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
         if self.sampler.labels:
@@ -84,6 +99,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
             "case": sample.target.case,
             "role": sample.target.role,
             "category": sample.target.category or "",
+            "leaf": sample.target.leaf or "",
             "index": range(len(self))[index],
         }
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from operator import index as as_int
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ndvol.box_index import BoxIndex
 from ndvol.errors import GridError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window, chunk_shape
+from ndvol.geometry.indexing import PadMode, basic_index, check_pad_mode, source_indices
 from ndvol.label_index import LabelIndex, count_chunks
 
 
@@ -128,6 +129,7 @@ class Volume:
         out: NDArray[Any] | None = None,
         level: int = 0,
         fill_value: float = 0,
+        pad_mode: PadMode = "constant",
     ) -> NDArray[Any]:
         """The patch at `window`, always of exactly its shape.
 
@@ -136,12 +138,16 @@ class Volume:
         out : array of the window's shape to fill and return; values are cast to its type. A new one when None.
         level : pyramid level; the window is in that level's indices.
         fill_value : value of voxels outside the volume; must be a value of the patch's type.
+        pad_mode : ``constant``: outside is `fill_value`; ``edge``, ``reflect``: the volume's own voxels, as
+            `numpy.pad` repeats them, also for a window that lies wholly outside. At level 0 only.
 
         Raises
         ------
-        WindowError : for another number of axes, a wrong `out`, a level that is not there, or a `fill_value`
-            that the type cannot hold.
+        WindowError : for another number of axes, a wrong `out`, a level that is not there, a `fill_value` that
+            the type cannot hold, or voxels to be repeated of a volume that has none.
+        OptionError : for an unknown `pad_mode`.
         """
+        check_pad_mode(pad_mode)
         if window.ndim != self.ndim:
             raise WindowError(
                 f"the window does not fit volume {self.name!r}",
@@ -153,9 +159,28 @@ class Volume:
         patch = np.empty(window.shape, self.dtype) if out is None else out
         if patch.shape != window.shape:
             raise WindowError("out has another shape than the window", got=patch.shape, expected=window.shape)
-        check_fill_value(fill_value, patch.dtype)
-        self.source.read_into(window, patch, level=level, fill_value=fill_value)
+        if pad_mode == "constant":
+            check_fill_value(fill_value, patch.dtype)
+            self.source.read_into(window, patch, level=level, fill_value=fill_value)
+        elif window.clip(self.shape).shape == window.shape:
+            self.source.read_into(window, patch, level=level)
+        elif window.size:
+            self._read_repeated(window, patch, pad_mode, level)
         return patch
+
+    def _read_repeated(self, window: Window, out: NDArray[Any], pad_mode: PadMode, level: int) -> None:
+        """Fill `out` from the smallest box that holds all voxels which the window shows."""
+        if level or 0 in self.shape:
+            what = f"level {level}" if level else f"a volume of {self.shape}"
+            raise WindowError(f"pad_mode {pad_mode!r} repeats voxels of level 0, of which there must be some", got=what)
+        shown = [
+            source_indices(a, n, size, pad_mode)
+            for a, n, size in zip(window.start, window.shape, self.shape, strict=True)
+        ]
+        box = Window.between([int(i.min()) for i in shown], [int(i.max()) + 1 for i in shown])
+        inner = np.empty(box.shape, out.dtype)
+        self.source.read_into(box, inner)
+        out[...] = inner[np.ix_(*(i - a for i, a in zip(shown, box.start, strict=True)))]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """numpy's basic indexing: integers, slices with any step, ``...``."""
@@ -176,8 +201,8 @@ class Volume:
 class LabelSource(PatchSource, Protocol):
     """A `PatchSource` of integers that knows where its values are."""
 
-    def label_index(self) -> LabelIndex:
-        """Counts per chunk and value, and the voxels behind them."""
+    def label_index(self) -> LabelIndex | BoxIndex:
+        """Counts per value, and the voxels behind them."""
         ...
 
 
@@ -189,7 +214,7 @@ class ArrayLabelSource(ArraySource):
         self._chunk = chunk or chunk_shape("tczyx"[5 - array.ndim :], array.shape)
         self._index: LabelIndex | None = None
 
-    def label_index(self) -> LabelIndex:
+    def label_index(self) -> LabelIndex | BoxIndex:
         if self._index is None:
             self._index = LabelIndex(self, self._chunk, count_chunks(self._array, self._chunk))
         return self._index
@@ -209,7 +234,7 @@ class LabelVolume(Volume):
     categories: Mapping[int, str] = field(default_factory=dict)
 
     @property
-    def index(self) -> LabelIndex:
+    def index(self) -> LabelIndex | BoxIndex:
         """Counts per chunk and value; the way to draw a voxel of a category without reading the volume."""
         return self.source.label_index()
 
@@ -232,43 +257,6 @@ def _fits(value: float, dtype: np.dtype[Any]) -> bool:
         return value in (0, 1)
     info = np.iinfo(dtype)
     return int(info.min) <= value <= int(info.max)
-
-
-def basic_index(key: Any, shape: tuple[int, ...]) -> tuple[Window, tuple[Any, ...]]:
-    """The window that covers numpy's basic index `key`, and the index into the patch that finishes the job.
-
-    >>> basic_index((slice(8, 2, -3), 1), (10, 5))
-    (Window(start=(5, 1), shape=(4, 1)), (slice(None, None, -3), 0))
-    """
-    keys = list(key) if isinstance(key, tuple) else [key]
-    if any(k is Ellipsis for k in keys):
-        at = next(i for i, k in enumerate(keys) if k is Ellipsis)
-        keys[at : at + 1] = [slice(None)] * (len(shape) - len(keys) + 1)
-    if len(keys) > len(shape):
-        raise IndexError(f"{len(keys)} indices for a volume of {len(shape)} axes")
-    keys += [slice(None)] * (len(shape) - len(keys))
-    start: list[int] = []
-    length: list[int] = []
-    post: list[slice | int] = []
-    for k, n in zip(keys, shape, strict=True):
-        if isinstance(k, slice):
-            span = range(n)[k]
-            start.append(min(span[0], span[-1]) if span else 0)
-            length.append(abs(span[-1] - span[0]) + 1 if span else 0)
-            post.append(slice(None, None, span.step))
-            continue
-        try:
-            if isinstance(k, bool):  # a mask to numpy, an index to operator.index
-                raise TypeError
-            i = as_int(k)
-        except TypeError:
-            raise IndexError(f"a volume takes integers, slices and ..., not {type(k).__name__}") from None
-        if not -n <= i < n:
-            raise IndexError(f"index {i} is out of range for an axis of {n}")
-        start.append(i % n)
-        length.append(1)
-        post.append(0)
-    return Window(tuple(start), tuple(length)), tuple(post)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,3 +141,13 @@ def test_an_epoch_set_on_the_sampler_counts():
     assert not torch.equal(data[0]["image"], first)
     data.set_epoch(0)
     assert torch.equal(data[0]["image"], first)
+
+
+def test_volumes_on_several_grids_do_not_become_one_tensor():
+    rng = np.random.default_rng(0)
+    two = {"CT": rng.random((6, 7, 8)), "PET": rng.random((3, 4, 4))}
+    data = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2)))
+    with pytest.raises(SamplingError, match=r"on several grids.*images/PET apart from the first image.*not resampled"):
+        data[0]
+    alone = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2), images=["PET"]))
+    assert alone[0]["image"].shape == (1, 2, 2, 2)

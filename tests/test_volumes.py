@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 
-from ndvol.errors import GridError, NdvolError, UnknownNameError, WindowError
+from ndvol.errors import GridError, NdvolError, OptionError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window
 from ndvol.label_index import LabelIndex
 from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume, valid_window
@@ -268,3 +268,37 @@ def test_a_case_finds_its_volumes_by_name() -> None:
 def test_a_grid_of_another_shape_is_refused():
     with pytest.raises(GridError, match=r"volume 'CT' has another shape.*\(2, 3\).*\(3, 2\)"):
         Volume("CT", Grid.regular("yx", (3, 2)), ArraySource(np.zeros((2, 3))))
+
+
+def repeated_patch(array: np.ndarray, window: Window, mode: str) -> np.ndarray:
+    """The patch by `np.pad` with a mode that repeats the array's own voxels."""
+    before = [max(0, -a) for a in window.start]
+    after = [max(0, b - n) for b, n in zip(window.stop, array.shape, strict=True)]
+    wide = np.pad(array, list(zip(before, after, strict=True)), mode=mode)
+    return wide[tuple(slice(a + p, b + p) for a, b, p in zip(window.start, window.stop, before, strict=True))]
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+@given(
+    array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=6).flatmap(lambda s: st.tuples(st.just(s), windows(s)))
+)
+def test_outside_the_volume_its_own_voxels_are_repeated(mode: str, case: tuple[tuple[int, ...], Window]) -> None:
+    shape, window = case
+    array = numbered(shape)
+    found = volume_of(array).read(window, pad_mode=mode, fill_value=0.5)
+    np.testing.assert_array_equal(found, repeated_patch(array, window, mode), strict=True)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("edge", [4, 4]), ("reflect", [2, 3])])
+def test_voxels_are_repeated_however_far_away(mode: str, expected: list[int]) -> None:
+    assert volume_of(numbered((4,))).read(Window((6 * 10**30 + 1,), (2,)), pad_mode=mode).tolist() == expected
+
+
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+def test_nothing_cannot_be_repeated(mode: str) -> None:
+    empty = volume_of(np.zeros((0, 3)))
+    assert empty.read(Window((5, 0), (0, 2)), pad_mode=mode).shape == (0, 2)
+    with pytest.raises(WindowError, match=r"of which there must be some; got a volume of \(0, 3\)"):
+        empty.read(Window((0, 0), (1, 1)), pad_mode=mode)
+    with pytest.raises(OptionError, match="no such pad_mode; got 'wrap'; expected one of"):
+        volume_of(numbered((4,))).read(Window((0,), (2,)), pad_mode="wrap")  # type: ignore[arg-type]

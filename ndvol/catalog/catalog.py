@@ -51,6 +51,8 @@ class CaseRecord:
     axes, shape, spacing, unit : of the first image, storage order.
     images, labels : names of the volumes, the first image first; ``image`` and ``boxes`` for a picture.
     sha256 : of the HDF5 file; empty for a picture.
+    examined : names of the categories that somebody looked for in this case; None when the catalogue does not say,
+        and then those that its label volumes name.
     attributes : the image's ``ndvol`` key as it stands in the kwcoco file.
     bboxes : (n, 4) x, y, width and height of the objects on the first image's picture, to write a kwcoco file; None:
         the projections of their boxes. They differ for labels on the grid of another image.
@@ -68,6 +70,7 @@ class CaseRecord:
     sha256: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     bboxes: NDArray[np.int64] | None = None
+    examined: tuple[str, ...] | None = None
 
 
 class Catalog(Mapping[str, Case]):

@@ -137,7 +137,9 @@ class RecordTable(Mapping[str, CaseRecord]):
         table = self._columns["objects"][start:stop]
         if _is_volume(image):
             return _volume(image, self._folder, table)
-        return replace(_picture(image, self._folder, table), attributes=self._boxes)
+        # Every category of a plain kwcoco file is taken to have been looked for in every picture.
+        picture = _picture(image, self._folder, table)
+        return replace(picture, attributes=self._boxes, examined=self.categories.names)
 
 
 def _is_volume(image: Mapping[str, Any]) -> bool:
@@ -168,6 +170,7 @@ def _volume(image: Mapping[str, Any], folder: Path, table: NDArray[np.int64]) ->
         objects=_objects(table, len(facts["axes"])),
         sha256=facts["sha256"],
         attributes=facts,
+        examined=tuple(facts["examined"]) if "examined" in facts else None,
     )
 
 

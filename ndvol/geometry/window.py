@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, floor, isfinite, prod
 from operator import index as as_int
 from typing import Self
 
@@ -79,6 +79,20 @@ class Window:
         if len(lo) != len(hi):
             raise WindowError("start and stop differ in length", got=f"{lo} and {hi}")
         return cls(lo, tuple(b - a for a, b in zip(lo, hi, strict=True)))
+
+    @classmethod
+    def centred(cls, centre: Sequence[float], extent: Sequence[float]) -> Self:
+        """The window of `extent` voxels per axis about `centre`: start = floor(c - d / 2), length = ceil(d).
+
+        Coordinates are those of the box: voxel i reaches from i to i + 1.
+
+        >>> Window.centred((4.5, 4), (5, 3.2))
+        Window(start=(2, 2), shape=(5, 4))
+        """
+        pairs = [(float(c), float(d)) for c, d in zip(centre, extent, strict=True)]
+        if not all(isfinite(c) and isfinite(d) and d >= 0 for c, d in pairs):
+            raise WindowError("centre and extent must be finite, the extent not negative", got=f"{centre}, {extent}")
+        return cls(tuple(floor(c - d / 2) for c, d in pairs), tuple(ceil(d) for _, d in pairs))
 
     @property
     def ndim(self) -> int:

@@ -54,6 +54,9 @@ def describe_case(path: Path, sha256: str, tree: CategoryTree) -> CaseRecord:
     table = np.array(rows, np.int64).reshape(-1, 4 + 2 * first.ndim)
     category, label, value, voxels = table[:, :4].T
     box = table[:, 4:]
+    refused = read_provenance(path).get("refused")
+    # Where a label was refused, what it would have shown is not known.
+    named = set() if refused else {name for volume in case.labels.values() for name in volume.categories.values()}
     facts: dict[str, Any] = {
         "file": path.name,
         "sha256": sha256,
@@ -65,8 +68,9 @@ def describe_case(path: Path, sha256: str, tree: CategoryTree) -> CaseRecord:
         "frame": first.grid.frame,
         "images": list(images),
         "labels": list(case.labels),
+        "examined": sorted(named),
     }
-    if refused := read_provenance(path).get("refused"):
+    if refused:
         facts["refused_labels"] = len(refused)
     return CaseRecord(
         name=case.name,
@@ -81,6 +85,7 @@ def describe_case(path: Path, sha256: str, tree: CategoryTree) -> CaseRecord:
         sha256=sha256,
         attributes=facts,
         bboxes=np.array(boxes, np.int64).reshape(-1, 4),
+        examined=tuple(sorted(named)),
     )
 
 

@@ -1,4 +1,4 @@
-"""AlignedCase: a case whose volumes are known to lie on one grid, and how a window reads each of them."""
+"""AlignedCase: how a window of a case's reference image reads each of its volumes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Generic, TypeVar
 
 from ndvol.errors import SamplingError, UnknownNameError
 from ndvol.geometry import Grid, Window
+from ndvol.geometry.matching import matching_box
 from ndvol.sampling.cohort import VoxelIndex
-from ndvol.sampling.indices import Broadcast
+from ndvol.sampling.indices import Broadcast, project
 from ndvol.volumes import Case, LabelVolume, Volume
 
 V = TypeVar("V", bound=Volume)
@@ -21,20 +22,26 @@ class Placed(Generic[V]):
 
     Attributes
     ----------
-    volume : lies on the sampler's grid.
+    volume : of the case.
     positions : per axis of the volume its position among the sampler's axes; None for an axis that the sampler
         does not have, which is always read whole.
+    reference : the sampler's grid when the volume lies on another one; None when it lies on that.
     """
 
     volume: V
     positions: tuple[int | None, ...]
+    reference: Grid | None = None
 
     def window(self, window: Window) -> Window:
-        """The window in the volume's own axes."""
+        """The window in the volume's own indices: the box that holds it where the volume lies on another grid."""
         spans = [
             (0, n) if p is None else (window.start[p], window.shape[p])
             for p, n in zip(self.positions, self.volume.shape, strict=True)
         ]
+        if self.reference is not None:
+            box = matching_box(self.reference, project(window, self.reference.spatial), self.volume.grid)
+            for axis, span in zip(self.volume.grid.spatial, zip(box.start, box.shape, strict=True), strict=True):
+                spans[axis] = span
         return Window(tuple(a for a, _ in spans), tuple(n for _, n in spans))
 
 
@@ -46,7 +53,8 @@ class AlignedCase:
     ----------
     case : all its volumes.
     grid : of the first of `images`, over the sampler's axes.
-    images, labels : the volumes to read, by name; a label volume that the case lacks is left out.
+    images, labels : the volumes to read, by name, on the grid or another; a label volume that the case lacks is
+        left out.
     """
 
     case: Case
@@ -68,12 +76,12 @@ class AlignedCase:
 
 
 def align(case: Case, axes: str, images: Sequence[str], labels: Sequence[str]) -> AlignedCase:
-    """`case` with the named volumes placed on the grid of the first image, over `axes`.
+    """`case` with the named volumes placed about the grid of the first image, over `axes`.
 
     Raises
     ------
     UnknownNameError : when an image is missing.
-    SamplingError : when a volume lies on another grid; by name, with both grids.
+    SamplingError : when a volume lies on another grid, and it is not known where that is; by name, with both grids.
     """
     missing = [name for name in images if name not in case.images]
     if missing:
@@ -82,8 +90,8 @@ def align(case: Case, axes: str, images: Sequence[str], labels: Sequence[str]) -
     return AlignedCase(
         case,
         grid,
-        {name: place(case.name, case.images[name], grid) for name in images},
-        {name: place_label(case, name, grid) for name in labels if name in case.labels},
+        {name: place_or_match(case.name, case.images[name], grid) for name in images},
+        {name: place_or_match(case.name, case.labels[name], grid) for name in labels if name in case.labels},
     )
 
 
@@ -94,6 +102,17 @@ def restrict(grid: Grid, axes: str) -> Grid:
     return Grid(names, tuple(grid.shape[i] for i in kept), grid.affine, grid.frame, grid.unit)
 
 
+def place_or_match(case: str, volume: V, grid: Grid) -> Placed[V]:
+    """`volume` about `grid`: on it, or on another grid of the same patient, where windows find their box."""
+    lengths = dict(zip(grid.axes, grid.shape, strict=True))
+    spatial = [i in volume.grid.spatial for i in range(volume.ndim)]
+    same_times = all(s or lengths.get(a, n) == n for s, a, n in zip(spatial, volume.axes, volume.shape, strict=True))
+    if fits(volume.grid, grid) or not (volume.grid.frame == grid.frame == "LPS" and same_times):
+        return place(case, volume, grid)
+    positions = tuple(grid.axes.index(a) if a in grid.axes else None for a in volume.axes)
+    return Placed(volume, positions, grid)
+
+
 def place(case: str, volume: V, grid: Grid) -> Placed[V]:
     """`volume` among the axes of `grid`, whose voxels it must share; it may have or lack t and c."""
     if not fits(volume.grid, grid):
@@ -101,7 +120,8 @@ def place(case: str, volume: V, grid: Grid) -> Placed[V]:
             f"volume {volume.name!r} of case {case!r} lies on another grid than the sampler's first image",
             got=_summary(volume.grid),
             expected=_summary(grid),
-            hint="leave it out with images=(...) or labels=(...), or resample it before the import",
+            hint="leave it out with images=(...) or labels=(...), or resample it before the import; other grids are "
+            "read in patient coordinates only, and never judged",
             code="other-grid",
             case=case,
             volume=volume.name,

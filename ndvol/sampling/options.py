@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
+from math import ceil, floor, isfinite
 from operator import index as as_int
 from typing import TypeAlias, TypeVar
 
@@ -14,12 +14,25 @@ Categories: TypeAlias = str | Sequence[str] | Mapping[str, float] | None
 Weighted: TypeAlias = tuple[tuple[str, float], ...]
 T = TypeVar("T")
 
+SHARE_TOLERANCE = 1e-6
+"""Voxels; a share times a size of up to 2^33 voxels is closer to the true product than this."""
+
 
 def check_share(name: str, value: float, *, closed: bool = True) -> None:
     """Raise unless `value` lies in [0, 1], or in [0, 1) when not `closed`."""
     # `not <=` also refuses nan.
     if not 0 <= value <= 1 or (not closed and value == 1):
         raise WindowError(f"{name} is out of range", got=value, expected="0 … 1" if closed else "at least 0, below 1")
+
+
+def least_voxels(share: float, size: int) -> int:
+    """The smallest number of voxels that is at least `share` of `size`: 29 for 0.29 of 100, whatever floats say."""
+    return ceil(share * size - SHARE_TOLERANCE)
+
+
+def most_voxels(share: float, size: int) -> int:
+    """The largest number of voxels that is at most `share` of `size`."""
+    return floor(share * size + SHARE_TOLERANCE)
 
 
 def check_weights(what: str, weights: Sequence[float]) -> None:

@@ -15,7 +15,7 @@ from ndvol.errors import OptionError
 from ndvol.geometry import SlidingWindows, Window
 from ndvol.sampling.cohort import Cohort
 from ndvol.sampling.options import check_share, check_weights
-from ndvol.sampling.places import Places, pick
+from ndvol.sampling.places import Places, number_below, pick
 from ndvol.sampling.target import Target
 
 
@@ -27,8 +27,14 @@ class BoundStrategy(Protocol):
         """Number of targets; None when it never ends."""
         ...
 
-    def target(self, index: int, rng: np.random.Generator) -> Target:
-        """The target of `index`; all randomness comes from `rng`."""
+    def target(self, index: int, rng: np.random.Generator, share: float | None = None) -> Target:
+        """The target of `index`; all randomness comes from `rng`.
+
+        Parameters
+        ----------
+        share : in [0, 1): where in the strategy's distribution to draw, instead of rolling dice for the part of a
+            mix, the category, and the voxel, object or position. Shares that are evenly spread make even draws.
+        """
         ...
 
 
@@ -64,10 +70,10 @@ class _BoundUniform:
 
     def __init__(self, cohort: Cohort, window: tuple[int, ...]) -> None:
         self._names, self._window = cohort.names, window
-        self._places = Places(cohort.shapes, window)
+        self._places = Places.inside(cohort.shapes, window)
 
-    def target(self, index: int, rng: np.random.Generator) -> Target:
-        case, start = self._places.draw(rng)
+    def target(self, index: int, rng: np.random.Generator, share: float | None = None) -> Target:
+        case, start = self._places[number_below(len(self._places), rng, share)]
         return Target(self._names[case], Window(start, self._window))
 
 
@@ -77,20 +83,27 @@ class Sliding:
 
     Parameters
     ----------
-    overlap : share of a window's length that neighbours have in common on each axis, in [0, 1).
+    overlap : share of a window's length that neighbours have in common, in [0, 1); one for all axes or one each.
+
+    Raises
+    ------
+    WindowError : for an overlap out of range; at `bind`, for another number of overlaps than axes.
     """
 
-    overlap: float = 0.0
+    overlap: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
-        check_share("overlap", self.overlap, closed=False)
+        if not isinstance(self.overlap, int | float):
+            object.__setattr__(self, "overlap", tuple(self.overlap))
+        for share in (self.overlap,) if isinstance(self.overlap, int | float) else self.overlap:
+            check_share("overlap", share, closed=False)
 
     def bind(self, cohort: Cohort, window: tuple[int, ...]) -> BoundStrategy:
         return _BoundSliding(cohort, window, self.overlap)
 
 
 class _BoundSliding:
-    def __init__(self, cohort: Cohort, window: tuple[int, ...], overlap: float) -> None:
+    def __init__(self, cohort: Cohort, window: tuple[int, ...], overlap: float | tuple[float, ...]) -> None:
         self._names = cohort.names
         shapes = [tuple(map(int, shape)) for shape in cohort.shapes]
         by_shape = {shape: SlidingWindows(shape, window, overlap) for shape in set(shapes)}
@@ -101,7 +114,7 @@ class _BoundSliding:
     def length(self) -> int:
         return int(self._ends[-1])
 
-    def target(self, index: int, rng: np.random.Generator) -> Target:
+    def target(self, index: int, rng: np.random.Generator, share: float | None = None) -> Target:
         if not 0 <= index < self.length:
             raise IndexError(f"window {index} of {self.length}")
         case = int(np.searchsorted(self._ends, index, side="right"))
@@ -152,8 +165,9 @@ class _BoundMix:
                     hint="sample it on its own",
                 )
 
-    def target(self, index: int, rng: np.random.Generator) -> Target:
-        return self._parts[pick(self._cumulative, rng)].target(index, rng)
+    def target(self, index: int, rng: np.random.Generator, share: float | None = None) -> Target:
+        part, within = pick(self._cumulative, rng, share)
+        return self._parts[part].target(index, rng, within)
 
 
 def parts_of(strategy: Strategy, kind: type[Strategy]) -> Strategy:

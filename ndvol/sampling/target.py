@@ -18,15 +18,18 @@ class Target:
     Attributes
     ----------
     case : name in the catalogue.
-    window : in the index space of the sampler's first image, one entry per axis in storage order.
+    window : in the index space of the sampler's first image, one entry per axis in storage order; may leave the
+        volume, also wholly, and may be empty.
     role : ``positive`` holds a voxel of `category`, ``negative`` holds (almost) none, ``any`` is not constrained.
     category : the category that was asked for, maybe an inner node of the tree; None unless positive.
     point : the voxel for which a positive window was drawn, inside the window.
     level : pyramid level whose indices the window is in; 0 is the finest.
+    leaf : the category of that voxel or object itself: `category`, or one below it.
+    object : position, among the objects of the case's record, of the object that a positive was drawn for.
 
     Raises
     ------
-    WindowError : for an empty window, an unknown role, a point outside the window, or a negative level.
+    WindowError : for an unknown role, a point outside the window, or a negative level.
 
     >>> Target("a", Window((0, 0), (4, 4)), "positive", "cyst", (3, 1)).role
     'positive'
@@ -38,12 +41,12 @@ class Target:
     category: str | None = None
     point: tuple[int, ...] | None = None
     level: int = 0
+    leaf: str | None = None
+    object: int | None = None
 
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise WindowError("a target has no such role", got=repr(self.role), expected=get_args(Role))
-        if min(self.window.shape, default=0) < 1:
-            raise WindowError("a target's window holds no voxel", got=f"shape {self.window.shape}")
         if self.level < 0:
             raise WindowError("a target's level is negative", got=self.level)
         if self.point is not None and not _holds(self.window, self.point):

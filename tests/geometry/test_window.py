@@ -161,3 +161,22 @@ def test_windows_that_cannot_exist_are_refused(make, message: str) -> None:
 
 def test_the_shape_of_a_clip() -> None:
     assert Clip((slice(2, 5), slice(0, 0)), (slice(0, 3), slice(1, 1))).shape == (3, 0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-80, 80).map(lambda k: k / 8), st.integers(0, 80).map(lambda k: k / 8)), max_size=4)
+)
+def test_centre_and_extent(pairs: list[tuple[float, float]]) -> None:
+    window = Window.centred([c for c, _ in pairs], [d for _, d in pairs])
+    for (c, d), start, length in zip(pairs, window.start, window.shape, strict=True):
+        # By counting up: the last integer not above c - d / 2, and the first not below d.
+        assert start == max(k for k in range(-30, 30) if k <= c - d / 2)
+        assert length == min(k for k in range(30) if k >= d)
+
+
+@pytest.mark.parametrize(
+    ("centre", "extent"), [((0.0,), (-1.0,)), ((float("nan"),), (1.0,)), ((0.0,), (float("inf"),))]
+)
+def test_a_centre_or_extent_that_cannot_be_is_refused(centre: tuple[float], extent: tuple[float]) -> None:
+    with pytest.raises(WindowError, match="centre and extent must be finite"):
+        Window.centred(centre, extent)

@@ -12,16 +12,18 @@ from toy import TREE, VALUES, chunk_of, cohort_of, random_labels
 
 from ndvol.errors import SamplingError, WindowError
 from ndvol.geometry import Window
-from ndvol.sampling import Cohort, Rows, Target
+from ndvol.sampling import ObjectRows, Rows, Target, examined_categories
 from ndvol.sampling.indices import Broadcast
 from ndvol.volumes import ArrayLabelSource
+
+KEYS = ("category", "case", "label", "value", "voxels")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"role": "maybe"}, "no such role; got 'maybe'"),
-        ({"window": Window((0, 0), (3, 0))}, "holds no voxel"),
+        ({"window": Window((0, 0), (3, 0)), "point": (0, 0)}, "outside its window"),
         ({"level": -1}, "level is negative; got -1"),
         ({"point": (3, 0)}, r"outside its window; got \(3, 0\); expected from \(0, 0\) up to and without \(3, 3\)"),
         ({"point": (1,)}, "outside its window"),
@@ -35,8 +37,13 @@ def test_impossible_targets_are_refused(options, message):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4, st.integers(0, 9)), max_size=30))
 def test_rows_sum_the_objects_of_a_value(objects):
-    columns = np.array(objects, np.int64).reshape(-1, 5).T
-    rows = Rows.gather(category=columns[0], case=columns[1], label=columns[2], value=columns[3], voxels=columns[4])
+    columns = dict(zip(KEYS, np.array(objects, np.int64).reshape(-1, 5).T, strict=True))
+    corners = np.zeros((len(objects), 3), np.int64)
+    table = ObjectRows.gather(**columns, number=np.arange(len(objects)), start=corners, stop=corners + 1)
+    assert sorted(table.number.tolist()) == [k for k, row in enumerate(objects) if row[-1]]
+    for k, number in enumerate(table.number):
+        assert [int(getattr(table, key)[k]) for key in KEYS] == list(objects[number])
+    rows = Rows.of(table)
     totals: dict = {}
     for *key, voxels in objects:
         totals[tuple(key)] = totals.get(tuple(key), 0) + voxels
@@ -61,17 +68,18 @@ def test_contradicting_cohorts_are_refused():
     good = cohort_of([[np.arange(6)]])
 
     def change(**columns):
-        fields = {f: getattr(good, f) for f in ("tree", "names", "shapes", "examined", "rows", "index")}
-        return Cohort(**{**fields, **columns})
+        return replace(good, **columns)
 
     with pytest.raises(SamplingError, match="no case to draw from"):
         change(names=())
-    with pytest.raises(SamplingError, match="one shape and one examined flag"):
-        change(examined=np.array([True, False]))
+    with pytest.raises(SamplingError, match="one shape, spacing and tuple of label volumes per case"):
+        change(label_names=((), ()))
+    with pytest.raises(SamplingError, match="one shape, spacing and tuple of label volumes per case"):
+        change(spacing=np.ones((1, 2)))
     with pytest.raises(SamplingError, match="case 'case-0' holds no voxel; got \\[0\\]"):
         change(shapes=np.array([[0]]))
     with pytest.raises(SamplingError, match="sorted by category"):
-        change(rows=replace(good.rows, category=good.rows.category[::-1]))
+        change(objects=replace(good.objects, category=good.objects.category[::-1]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -94,3 +102,14 @@ def test_broadcast_equals_the_repeated_array(data):
     assert np.array_equal(index.mask([1, 4], window), expected)
     low, high = index.bounds([1, 4], window)
     assert low <= expected.sum() <= high
+
+
+def test_examined_categories():
+    def examined(*names):
+        return {TREE.names[i] for i in examined_categories(TREE, names)}
+
+    assert examined("lesion") == {"lesion", "cyst", "tumour"}
+    assert examined("cyst") == {"cyst"}
+    assert examined("cyst", "tumour", "never", "not in the tree") == {"lesion", "cyst", "tumour", "never"}
+    assert examined("liver", "kidney", "lesion") == {"organ", "liver", "kidney", "lesion", "cyst", "tumour"}
+    assert examined() == set()

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from itertools import product
 
 import numpy as np
+from scipy import ndimage
 
 from ndvol.catalog import CaseRecord, Catalog, Objects
 from ndvol.categories import CategoryTree
 from ndvol.geometry import Grid, Window, start_range
-from ndvol.sampling import Cohort, Rows
+from ndvol.sampling import Cohort, ObjectRows, examined_categories
+from ndvol.store.objects import find_objects
 from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume
 
 TREE = CategoryTree.from_coco(
@@ -47,6 +49,8 @@ class Toy:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     axes: str = ""
     origin: tuple[float, ...] | None = None
+    examined: tuple[str, ...] | None = tuple(VALUES.values())
+    policy: str = "category"
 
 
 class Opener:
@@ -73,19 +77,29 @@ def grid_of(array: np.ndarray, toy: Toy) -> Grid:
     return Grid.regular(axes, array.shape, spacing=(2.0,) * len(spatial), origin=toy.origin)
 
 
-def objects_of(shape: tuple[int, ...], labels: Mapping[str, np.ndarray]) -> Objects:
-    """One object per label volume and value; boxes in the axes of an image of `shape`."""
+def objects_of(shape: tuple[int, ...], labels: Mapping[str, np.ndarray], policy: str = "category") -> Objects:
+    """The objects of label volumes in the axes of an image of `shape`."""
     rows = []
     for number, array in enumerate(labels.values()):
-        extra = len(shape) - array.ndim
-        for value in np.unique(array[array != 0]).tolist():
-            at = np.argwhere(array == value)
-            start = [*[0] * extra, *at.min(0).tolist()][-len(shape) :]
-            stop = [*shape[: max(0, extra)], *(at.max(0) + 1).tolist()][-len(shape) :]
-            rows.append([TREE.index(VALUES[value]), number, value, len(at), *start, *stop])
+        n, extra = array.ndim, len(shape) - array.ndim
+        for value, voxels, *box in find_objects(array, policy).tolist():
+            start = [*[0] * extra, *box[:n]][-len(shape) :]
+            stop = [*shape[: max(0, extra)], *box[n:]][-len(shape) :]
+            rows.append([TREE.index(VALUES[value]), number, value, voxels, *start, *stop])
     n = len(shape)
     table = np.array(rows, np.int64).reshape(-1, 4 + 2 * n)
     return Objects(table[:, 0], table[:, 1], table[:, 2], table[:, 4 : 4 + n], table[:, 4 + n :], table[:, 3])
+
+
+def object_masks(labels: Sequence[np.ndarray], policy: str = "category") -> list[np.ndarray]:
+    """The voxels of each object, in the order of `objects_of`, by labelling the whole array."""
+    masks = []
+    for array in labels:
+        for value in np.unique(array[array != 0]):
+            parts, count = ndimage.label(array == value, np.ones((3,) * array.ndim))
+            found = [parts == k for k in range(1, count + 1)] if policy == "component" else [array == value]
+            masks += found
+    return masks
 
 
 def catalog_of(cases: Mapping[str, Toy]) -> Catalog:
@@ -103,7 +117,8 @@ def catalog_of(cases: Mapping[str, Toy]) -> Catalog:
                 unit=grid.unit,
                 images=tuple(toy.images),
                 labels=tuple(toy.labels),
-                objects=objects_of(grid.shape, toy.labels),
+                objects=objects_of(grid.shape, toy.labels, toy.policy),
+                examined=toy.examined if toy.labels else (),
             )
         )
     return Catalog(records, TREE, Opener(cases))
@@ -115,24 +130,57 @@ def random_labels(rng: np.random.Generator, shape: Sequence[int], share: float =
     return np.where(rng.random(shape) < share, values, 0).astype(np.uint8)
 
 
-def cohort_of(cases: Sequence[Sequence[np.ndarray]], shapes: Sequence[tuple[int, ...]] | None = None) -> Cohort:
+class ArrayCases:
+    """A `CaseSource` of arrays."""
+
+    def __init__(self, cases: Sequence[Sequence[np.ndarray]], policy: str, examined: Sequence[Sequence[str]]) -> None:
+        self.sources = [[ArrayLabelSource(a, chunk_of(a)) for a in labels] for labels in cases]
+        self.masks = [object_masks(labels, policy) for labels in cases]
+        self.names = examined
+
+    def index(self, case, label):
+        return self.sources[case][label].label_index()
+
+    def object_mask(self, case, number, window):
+        mask, whole = np.zeros(window.shape, bool), self.masks[case][number]
+        clip = window.clip(whole.shape)
+        mask[clip.placement] = whole[clip.inside]
+        return mask
+
+    def object_voxels(self, case, number):
+        return int(self.masks[case][number].sum())
+
+    def check_right_angles(self, case):
+        pass
+
+    def examined(self, case):
+        return examined_categories(TREE, self.names[case])
+
+
+def cohort_of(
+    cases: Sequence[Sequence[np.ndarray]],
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    *,
+    policy: str = "category",
+    spacing: Sequence[Sequence[float]] | None = None,
+    examined: Sequence[Sequence[str]] | None = None,
+) -> Cohort:
     """A cohort of arrays: per case its label volumes, none for a case that nobody examined."""
     shapes = shapes or [labels[0].shape for labels in cases]
-    sources = [[ArrayLabelSource(a, chunk_of(a)) for a in labels] for labels in cases]
-    rows = [
-        (TREE.index(VALUES[value]), case, label, value, int((array == value).sum()))
-        for case, labels in enumerate(cases)
-        for label, array in enumerate(labels)
-        for value in np.unique(array[array != 0]).tolist()
-    ]
-    columns = np.array(rows, np.int64).reshape(-1, 5).T
+    tables = [objects_of(s, {str(k): a for k, a in enumerate(c)}, policy) for s, c in zip(shapes, cases, strict=True)]
+    names = ("category", "label", "value", "voxels", "start", "stop")
     return Cohort(
         tree=TREE,
         names=tuple(f"case-{i}" for i in range(len(cases))),
         shapes=np.array(shapes, np.int64),
-        examined=np.array([bool(labels) for labels in cases]),
-        rows=Rows.gather(category=columns[0], case=columns[1], label=columns[2], value=columns[3], voxels=columns[4]),
-        index=lambda case, label: sources[case][label].label_index(),
+        spacing=np.array(spacing or [(2.0,) * len(s) for s in shapes]),
+        objects=ObjectRows.gather(
+            **{name: np.concatenate([getattr(table, name) for table in tables]) for name in names},
+            case=np.repeat(np.arange(len(cases)), [len(table) for table in tables]),
+            number=np.concatenate([np.arange(len(table)) for table in tables]),
+        ),
+        cases=ArrayCases(cases, policy, examined or [tuple(VALUES.values()) if labels else () for labels in cases]),
+        label_names=tuple(tuple(f"label-{k}" for k in range(len(labels))) for labels in cases),
     )
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from math import ceil, prod
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent / "sampling"))
-
 from toy import VALUES, Toy, catalog_of, objects_of, random_labels, values_of
 
 from ndvol.catalog import Catalog
 from ndvol.categories import CategoryTree
 from ndvol.errors import OptionError, SamplingError, UnknownNameError, WindowError
 from ndvol.geometry import Window
-from ndvol.sampler import OPEN_CASES, VolumeSampler
+from ndvol.opened import OPEN_CASES
+from ndvol.sampler import Reading, VolumeSampler
 from ndvol.sampling import Mix, Negative, Positive, Sliding, Target, Uniform
 
 MIX = Mix({Positive("lesion", jitter=0.5): 1, Negative(max_overlap=0.2): 1, Uniform(): 1})
@@ -54,7 +50,7 @@ class TestSample:
         ct, pet = rng.integers(-500, 500, shape).astype(np.int16), rng.random(shape).astype(np.float32)
         organs, lesions = random_labels(rng, shape), random_labels(rng, shape, 0.1)
         toy = Toy({"CT": ct, "PET": pet}, {"organs": organs, "lesions": lesions})
-        sampler = VolumeSampler(catalog_of({"a": toy}), (1,) * n, fill_value=-7)
+        sampler = VolumeSampler(catalog_of({"a": toy}), (1,) * n, reading=Reading(-7))
         start = data.draw(st.tuples(*[st.integers(-9, 9)] * n))
         window = Window(start, data.draw(st.tuples(*[st.integers(1, 9)] * n)))
         target = Target("a", window)
@@ -76,10 +72,9 @@ class TestSample:
         objects = objects_of(shape, toy.labels)
         for k in range(len(objects)):
             box = Window.between(objects.start[k], objects.stop[k])
-            if box.overlaps(window):
-                value = int(objects.value[k])
+            value, label = int(objects.value[k]), list(toy.labels)[objects.label[k]]
+            if (crop(toy.labels[label], window, 0) == value).any():
                 relative = box.shifted([-a for a in window.start])
-                label = list(toy.labels)[objects.label[k]]
                 expected.add((VALUES[value], relative, label, value, int((toy.labels[label] == value).sum())))
         found = [(a.category, a.box, a.label, a.value, a.voxels) for a in sample.annotations]
         assert len(found) == len(expected)
@@ -262,15 +257,20 @@ class TestCases:
         with pytest.raises(SamplingError, match="has an axis that the sampler's first image lacks"):
             VolumeSampler(timed, (2, 2, 2))[0]
 
-    def test_boxes_without_labels_are_shown_but_not_judged(self):
-        catalog = catalog_of({"a": toy_2d()})
+    def test_boxes_without_labels_are_shown_and_judged(self):
+        labels = np.zeros((9, 11), np.uint8)
+        labels[1:4, 2:6], labels[5:7, 3:5] = 1, 4
+        catalog = catalog_of({"a": Toy({"CT": np.zeros((9, 11))}, {"organs": labels})})
         objects = catalog.records["a"].objects
         objects.label[:] = -1
         whole = Target("a", Window((0, 0), (9, 11)))
         annotations = VolumeSampler(catalog, (3, 3)).load_sample(whole).annotations
         assert [a.label for a in annotations] == [""] * len(objects)
-        with pytest.raises(SamplingError, match="boxes without a label volume"):
-            VolumeSampler(catalog, (3, 3), strategy=Negative())[0]
+        for index in range(30):
+            negative = VolumeSampler(catalog, (3, 3), strategy=Negative("cyst")).load_negative(index).target.window
+            assert not negative.overlaps(Window((5, 3), (2, 2)))
+            positive = VolumeSampler(catalog, (3, 3), strategy=Positive("cyst")).load_positive(index).target
+            assert Window((5, 3), (2, 2)).overlaps(Window(positive.point, (1, 1)))
 
 
 class TestOptions:
@@ -326,7 +326,7 @@ class TestOptions:
             VolumeSampler(Catalog([], CategoryTree((), (), ()), catalog_of), (3, 3))
 
     def test_what_cannot_be_read_is_refused(self):
-        sampler = VolumeSampler(pair(), (3, 3), fill_value=-4000000)
+        sampler = VolumeSampler(pair(), (3, 3), reading=Reading(-4000000))
         with pytest.raises(WindowError, match="fill_value does not fit the type int16"):
             sampler[0]
         with pytest.raises(SamplingError, match="in the indices of level 0; got level 1"):

@@ -1,0 +1,8 @@
+"""Makes `toy` importable, also in worker processes, which inherit the path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sampling"))
