@@ -1,10 +1,12 @@
 """The law of every backend: its patches are those of the array that the reader gives."""
 
 import pickle
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from sources import DECODED, IN_PLACE, windows_of
 
 from ndvol import open_volume
 from ndvol.backends import backend_of
@@ -14,8 +16,6 @@ from ndvol.formats import reader
 from ndvol.formats.mapped import MappedSource
 from ndvol.formats.tiff_tiles import TileSource
 from ndvol.volumes import ArraySource, Volume
-
-from .conftest import DECODED, IN_PLACE, windows_of
 
 BACKENDS = (None, "hdf5", "npy", "cog")
 
@@ -49,8 +49,7 @@ def test_every_backend_gives_the_patches_of_the_reader(source, backend, tmp_path
 
 
 def test_nothing_is_decoded_as_a_whole_where_the_format_allows_it(source, monkeypatch):
-    root, series = find_series(source)
-    kind = type(reader(series.reader))
+    kind = type(reader(find_series(source)[1].reader))
     calls = []
     read = kind.read
     monkeypatch.setattr(kind, "read", lambda *args, **options: calls.append(1) or read(*args, **options))
@@ -78,8 +77,6 @@ def test_only_the_tiles_that_a_window_touches_are_decoded(write_source, monkeypa
 
 
 def _with_decoder(pages, decode):
-    from dataclasses import replace
-
     return replace(pages, decode=(decode,))
 
 
