@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ndvol.backends.origin import Origin
 from ndvol.backends.zarrs import is_zarr, open_zarr
 from ndvol.errors import OptionError, SourceError
-from ndvol.formats import InPlaceReader, Series, StructureReader, reader, readers
+from ndvol.formats import DEFAULT_READING, InPlaceReader, ReadOptions, Series, StructureReader, reader, readers
 from ndvol.formats.kept import Kept, check_unchanged, stamp_of
 from ndvol.geometry import Grid, Window
 from ndvol.store import open_hdf5
@@ -45,8 +45,12 @@ class DecodedSource:
 
     def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
         """See `PatchSource`."""
-        array = DECODED.get((self._series.reader, self._stamps), self._decode)
+        array = DECODED.get((self._series, self._stamps), self._decode)
         return ArraySource(array).read_into(window, out, level=level, fill_value=fill_value)
+
+    def keep(self, array: NDArray[Any]) -> None:
+        """Take over what was decoded already."""
+        DECODED.get((self._series, self._stamps), lambda: array)
 
     def _decode(self) -> NDArray[Any]:
         array = reader(self._series.reader).read(self._root, self._series).array
@@ -70,23 +74,20 @@ def origin_of(path: Path, *, dataset: str = "", axes: str = "") -> Origin:
         names = "\0".join(p.relative_to(path).as_posix() for p in files)
         recipe = f"zarr\0{dataset}\0{axes}\0{names}"
         return Origin(tuple(map(str, files)), partial(open_zarr, path, dataset, axes=axes), recipe)
-    if path.suffix.lower() in _HDF5 and path.is_file():
-        if not (dataset and axes):
-            raise OptionError(f"say which array of {path} to open", expected="dataset='…', axes='zyx'")
+    hdf5 = path.suffix.lower() in _HDF5
+    if hdf5 and dataset and axes:
         return Origin((str(path),), partial(open_hdf5, path, dataset, axes=axes), f"hdf5\0{dataset}\0{axes}")
-    if dataset or axes:
-        raise OptionError("dataset and axes are for HDF5 and Zarr; other formats say them", got=path)
-    root, series = find_series(path)
-    return series_origin(root, series)
-
-
-def series_origin(root: Path, series: Series) -> Origin:
-    """The origin of a series that a reader has found."""
+    if axes or (dataset and not hdf5):
+        raise OptionError(
+            "an array is named by dataset and axes in HDF5, by axes in Zarr; other formats need neither", got=path
+        )
+    root, series = find_series(path, ReadOptions(dataset=dataset))
     files = tuple(str(root / file) for file in series.files)
-    return Origin(files, partial(open_series, root, series), series.reader)
+    # The one series in these files: their bytes and what the reader was told decide about it.
+    return Origin(files, partial(open_series, root, series), f"{series.reader}\0{series.reading}")
 
 
-def find_series(path: Path) -> tuple[Path, Series]:
+def find_series(path: Path, options: ReadOptions = DEFAULT_READING) -> tuple[Path, Series]:
     """The one series in a file, or in a folder and those below it, with the folder it is read from.
 
     Raises
@@ -101,7 +102,7 @@ def find_series(path: Path) -> tuple[Path, Series]:
     found: list[Series] = []
     reasons: list[str] = []
     for each in readers().values():
-        scan = each.scan(root, left)
+        scan = each.scan(root, left, options)
         left = [file for file in left if file not in scan.claimed]
         if isinstance(each, StructureReader):
             continue
@@ -128,7 +129,7 @@ def open_series(root: Path, series: Series) -> Volume:
     data = found.read(root, series)
     source = DecodedSource(root, series, data.array.dtype)
     volume = Volume("image", data.grid, source, data.facts)
-    DECODED.get((series.reader, source._stamps), lambda: data.array)
+    source.keep(data.array)
     return volume
 
 

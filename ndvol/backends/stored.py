@@ -188,8 +188,9 @@ def open_volume(
         the tiles that a window touches, HDF5 and Zarr by their chunks; anything else is decoded once and kept, up to
         1 GiB per process. ``hdf5``, ``npy`` (memory map) and ``cog`` (tiled TIFF, deflated) convert once and read that.
     workdir : where the conversions lie, under the hash of the source's bytes.
-    dataset : the array in an HDF5 file or Zarr folder; of the latter the root by default.
-    axes : of that array in storage order, from ``tczyx``; an OME-Zarr says its own.
+    dataset : the array in an HDF5 file or Zarr folder, where it is not the only one or the root.
+    axes : of that array in storage order, from ``tczyx``. An OME-Zarr says its own; of an HDF5 file with `dataset` and
+        `axes` windows are read in place, without `axes` it is decoded as a whole.
 
     Raises
     ------
