@@ -69,11 +69,11 @@ class DecodedSource:
 def origin_of(path: Path, *, dataset: str = "", axes: str = "") -> Origin:
     """The origin of the one volume at `path`; see `open_volume`."""
     if is_zarr(path):
-        files = sorted(p for p in path.rglob("*") if p.is_file())
+        parts = sorted(p for p in path.rglob("*") if p.is_file())
         # Where a chunk lies in the array is its name alone.
-        names = "\0".join(p.relative_to(path).as_posix() for p in files)
+        names = "\0".join(p.relative_to(path).as_posix() for p in parts)
         recipe = f"zarr\0{dataset}\0{axes}\0{names}"
-        return Origin(tuple(map(str, files)), partial(open_zarr, path, dataset, axes=axes), recipe)
+        return Origin(tuple(map(str, parts)), partial(open_zarr, path, dataset, axes=axes), recipe)
     hdf5 = path.suffix.lower() in _HDF5
     if hdf5 and dataset and axes:
         return Origin((str(path),), partial(open_hdf5, path, dataset, axes=axes), f"hdf5\0{dataset}\0{axes}")

@@ -28,6 +28,9 @@ from ndvol.volumes import PatchSource, Volume
 TILE = 128
 """Side of a tile in a TIFF: small enough for windows of 64, large enough for deflate."""
 
+DEFLATE_LEVEL = 1
+"""A CT of 128 x 512 x 512 took 2.6 s instead of 6.9 at level 6, for 2 % more bytes; reading is as fast."""
+
 _FACTS = "facts.json"
 
 
@@ -233,6 +236,7 @@ def _write_cog(path: Path, array: NDArray[Any], grid: Grid) -> None:
         planes,
         tile=(TILE, TILE),
         compression="zlib",
+        compressionargs={"level": DEFLATE_LEVEL},
         predictor=array.dtype.kind in "iu",
         photometric="minisblack",
         metadata=None,

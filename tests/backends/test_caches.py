@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path):
 
 def test_a_device_that_returns_other_bytes_is_damage(tmp_path, monkeypatch):
     path = write(tmp_path / "a.npy", 0)
-    monkeypatch.setattr(stored.Converted, "_open", lambda *_: None)
+    monkeypatch.setattr(stored.Converted, "_open", lambda *_, **__: None)
     with pytest.raises(DamageError, match="just written"):
         open_volume(path, backend="npy", workdir=tmp_path / "work")
 
@@ -230,7 +230,7 @@ def test_what_is_no_single_volume_is_refused(tmp_path):
     with pytest.raises(OptionError, match="other formats need neither"):
         open_volume(tmp_path / "a.npy", axes="zyx")
     (tmp_path / "a.npy").write_bytes(b"no array")
-    with pytest.raises(SourceError, match="header of a.npy cannot be read"):
+    with pytest.raises(SourceError, match=r"header of a\.npy cannot be read"):
         open_volume(tmp_path / "a.npy")
 
 
