@@ -19,8 +19,8 @@ from ndvol.geometry import Grid, Window
 from ndvol.store import open_hdf5
 from ndvol.volumes import ArraySource, Volume
 
-DECODED = Kept(2**30)
-"""Volumes last decoded as a whole, per process: 1 GiB, or a single larger one."""
+DECODED = Kept(2**29)
+"""Volumes last decoded as a whole, per process: 512 MiB, or a single larger one."""
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
 
-MAX_MAPS = 64
+MAX_MAPS = 256
 """Files mapped per process; each holds a file descriptor."""
 
 

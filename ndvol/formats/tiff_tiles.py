@@ -23,7 +23,7 @@ from ndvol.volumes import PatchSource, valid_window
 
 KEPT_TILES = Kept(2**26)
 """Tiles last decoded, per process."""
-MAX_OPEN = 64
+MAX_OPEN = 256
 """Tables of tiles kept per process."""
 
 
