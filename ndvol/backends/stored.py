@@ -189,7 +189,8 @@ def open_volume(
     ----------
     backend : None reads windows in place: uncompressed NIfTI, MetaImage, NRRD and .npy through a memory map, TIFF by
         the tiles that a window touches, HDF5 and Zarr by their chunks; anything else is decoded once and kept, up to
-        512 MiB per process. ``hdf5``, ``npy`` (memory map) and ``cog`` (tiled TIFF, deflated) convert once and read that.
+        512 MiB per process. ``hdf5``, ``npy`` (memory map) and ``cog`` (tiled TIFF, deflated) convert once and read
+        what was converted.
     workdir : where the conversions lie, under the hash of the source's bytes.
     dataset : the array in an HDF5 file or Zarr folder, where it is not the only one or the root.
     axes : of that array in storage order, from ``tczyx``. An OME-Zarr says its own; of an HDF5 file with `dataset` and
