@@ -19,6 +19,7 @@ from ndvol.version import __version__
 
 if TYPE_CHECKING:
     from ndvol import demo, errors, geometry, hierarchy, torch, toy
+    from ndvol.backends import open_volume
     from ndvol.catalog import Catalog
     from ndvol.categories import CategoryTree
     from ndvol.errors import NdvolError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ndvol.volumes import Case, LabelVolume, Volume
 
 _HOMES = {
+    "ndvol.backends": ("open_volume",),
     "ndvol.catalog": ("Catalog",),
     "ndvol.categories": ("CategoryTree",),
     "ndvol.errors": ("NdvolError",),
@@ -82,6 +84,7 @@ __all__ = [
     "open",
     "open_case",
     "open_hdf5",
+    "open_volume",
     "plan_import",
     "read_categories",
     "torch",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.backends import open_picture
 from ndvol.box_index import BoxIndex
 from ndvol.catalog import (
     BOXES,
@@ -21,12 +22,11 @@ from ndvol.catalog import (
     find_catalog,
     load_coco,
 )
-from ndvol.errors import CatalogError, SourceError
-from ndvol.formats import Series, reader
+from ndvol.errors import CatalogError
 from ndvol.geometry import Grid, Window
 from ndvol.store import open_case as open_stored_case
 from ndvol.verdict import Verdict
-from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume
+from ndvol.volumes import ArrayLabelSource, Case, LabelVolume
 
 JOURNAL_NAME = "import.jsonl"
 
@@ -68,15 +68,14 @@ def open_case(record: CaseRecord) -> Case:
         # kwcoco's commands rename colliding images; the catalogue's name counts, and its first image.
         first = {name: case.images[name] for name in record.images if name in case.images}
         return Case(record.name, first | dict(case.images), case.labels)
-    picture = PictureSource(record.path)
-    grid = Grid.regular(picture.series.axes, picture.shape)
+    picture = open_picture(Path(record.path))
     plane = Grid.regular("yx", record.shape)
-    if grid.shape[-2:] != record.shape:
+    if picture.shape[-2:] != record.shape:
         raise CatalogError(
-            f"picture {record.path} has another size than the catalogue says", got=grid.shape, expected=record.shape
+            f"picture {record.path} has another size than the catalogue says", got=picture.shape, expected=record.shape
         )
     boxes = LabelVolume(BOXES, plane, BoxLabelSource(record), categories=record.attributes["categories"])
-    return Case(record.name, {"image": Volume("image", grid, picture)}, {BOXES: boxes})
+    return Case(record.name, {"image": picture}, {BOXES: boxes})
 
 
 class BoxLabelSource(ArrayLabelSource):
@@ -98,34 +97,6 @@ def paint_boxes(record: CaseRecord) -> NDArray[np.uint16]:
     for k in np.argsort(-objects.voxels, kind="stable"):
         canvas[Window.between(objects.start[k], objects.stop[k]).slices] = objects.value[k]
     return canvas
-
-
-class PictureSource:
-    """A `PatchSource` over one picture file; decoded as a whole on first use and then kept."""
-
-    levels = 1
-
-    def __init__(self, path: str | Path) -> None:
-        self._root, self._file = Path(path).parent, Path(path).name
-        if not Path(path).is_file():
-            raise SourceError(f"there is no picture {path}", hint="has the kwcoco file been moved?")
-        scan = reader("pictures").scan(self._root, [self._file])
-        if len(scan.series) != 1:
-            reasons = [v.message for v in scan.verdicts] or ["not a picture that can be read"]
-            raise SourceError(f"cannot open picture {path}", got=reasons[0])
-        self.series: Series = scan.series[0]
-        self.shape: tuple[int, ...] = self.series.shape
-        self.dtype: np.dtype[Any] = np.dtype(self.series.dtype)
-        self._decoded: ArraySource | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoded": None}
-
-    def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
-        """See `PatchSource`."""
-        if self._decoded is None:
-            self._decoded = ArraySource(reader("pictures").read(self._root, self.series).array)
-        return self._decoded.read_into(window, out, level=level, fill_value=fill_value)
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:

@@ -20,6 +20,7 @@ from ndvol.errors import OptionError, UnknownNameError
 from ndvol.geometry import Grid
 from ndvol.geometry.gaps import OnGap
 from ndvol.verdict import Verdict
+from ndvol.volumes import Volume
 
 Holes = Literal["auto", "xor", "union"]
 
@@ -149,6 +150,11 @@ class VolumeData:
     warnings: tuple[str, ...] = ()
     layers: tuple[Mapping[int, str], ...] = ()
 
+    @property
+    def facts(self) -> dict[str, float | int | str]:
+        """The attributes of the volume when it is kept: `attributes`, ``modality`` and ``value_unit``."""
+        return {**self.attributes, "modality": self.modality, "value_unit": self.value_unit}
+
 
 @dataclass(frozen=True, slots=True)
 class LabelData:
@@ -187,6 +193,15 @@ class Reader(Protocol):
 
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         """Decode a series. As a label the values must be integers within 1e-3 and stay so."""
+        ...
+
+
+@runtime_checkable
+class InPlaceReader(Reader, Protocol):
+    """A reader that can leave the voxels of some series where they are."""
+
+    def in_place(self, root: Path, series: Series) -> Volume | None:
+        """The volume `Reader.read` gives, its windows read from the file; None where it must be decoded as a whole."""
         ...
 
 

@@ -18,9 +18,11 @@ from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, truncated
 from ndvol.formats.faults import reason
+from ndvol.formats.mapped import MappedSource, RawVoxels
 from ndvol.formats.values import as_labels
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
+from ndvol.volumes import Volume
 
 _AXES = {2: "yx", 3: "zyx", 4: "tzyx"}
 _NO_GRID = "an array without a grid: spacing, position and orientation unknown"
@@ -72,6 +74,18 @@ class ArrayReader:
         array = _values(root, head).astype(head.dtype, copy=False)
         array = as_labels(array, series.source) if as_label else lossless_float32(array)
         return VolumeData(array, head.grid, warnings=head.warnings)
+
+    def in_place(self, root: Path, series: Series) -> Volume | None:
+        """See `InPlaceReader`: ``.npy`` alone."""
+        head = _read_head(root, series.files[0])
+        if head.member:
+            return None
+        shape, order = head.grid.shape, tuple(range(head.grid.ndim))
+        if head.fortran:
+            shape, order = shape[::-1], order[::-1]
+        raw = RawVoxels(root / head.path, head.stored, head.offset, shape, order)
+        source = MappedSource(raw, None if head.dtype == np.float64 else head.dtype)
+        return Volume("image", head.grid, source, {"modality": "", "value_unit": ""})
 
 
 def _series(head: _Head) -> Series:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import check_sizes, confined, lossless_float32, read_values
+from ndvol.formats.bulk import FROM_END, check_sizes, confined, lossless_float32, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.itk_header import Head, Text
 from ndvol.formats.itk_meta import is_meta, meta_head, read_meta_text
 from ndvol.formats.itk_nrrd import is_nrrd, nrrd_head, read_nrrd_text
 from ndvol.formats.itk_segments import is_segmentation
+from ndvol.formats.mapped import MappedSource, RawVoxels
 from ndvol.formats.values import as_labels
 from ndvol.verdict import Verdict
+from ndvol.volumes import Volume
 
 
 class ItkReader:
@@ -66,6 +68,19 @@ class ItkReader:
             warnings=(*head.warnings, *warnings),
             layers=head.segments if as_label else (),
         )
+
+    def in_place(self, root: Path, series: Series) -> Volume | None:
+        """See `InPlaceReader`: raw voxels in one file."""
+        head = _head(root, _read_text(root, series.files[0]))
+        layout = head.layout
+        if layout.encoding != "raw" or len(layout.files) > 1 or layout.lines:
+            return None
+        file = root / layout.files[0]
+        offset = layout.start + layout.skip if layout.skip != FROM_END else file.stat().st_size - layout.share
+        order = tuple(head.file_axes.index(a) for a in head.grid.axes)
+        source = MappedSource(RawVoxels(file, layout.dtype, offset, head.file_shape, order))
+        attributes = {**head.attributes, "modality": head.modality, "value_unit": ""}
+        return Volume("image", head.grid, source, attributes)
 
 
 def _read_text(root: Path, path: str) -> Text:

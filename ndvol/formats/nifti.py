@@ -21,10 +21,12 @@ from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.bulk import DEFLATE_RATIO, confined, lossless_float32, read_on
 from ndvol.formats.faults import reason
+from ndvol.formats.mapped import MappedSource, RawVoxels
 from ndvol.formats.nifti_axes import INTENT_LABEL, FileAxes, axis_facts, file_axes, no_volume
 from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
+from ndvol.volumes import Volume
 
 FORM_TOLERANCE = 1e-3
 """sform and qform that differ by more are two different statements about where the image lies."""
@@ -117,6 +119,21 @@ class NiftiReader:
             warnings = [*warnings, "its header calls it a label map (intent 1002); it was imported as an image"]
         array = as_labels(array, series.source) if as_label else lossless_float32(array)
         return VolumeData(array, head.grid, attributes=head.attributes, warnings=(*head.warnings, *warnings))
+
+    def in_place(self, root: Path, series: Series) -> Volume | None:
+        """See `InPlaceReader`: everything but compressed voxels, alpha, and float64 that is rescaled."""
+        head = _read_head(root, series.files[0])
+        rescaled = (head.slope, head.inter) != (1.0, 0.0)
+        layout, packed = head.layout, head.image.name.lower().endswith(".gz")
+        if packed or layout.alpha or (rescaled and head.dtype == np.float64):
+            return None
+        order = tuple(layout.letters.index(a) for a in layout.axes)
+        raw = RawVoxels(head.image, layout.stored, head.offset, layout.sizes, order, head.slope, head.inter)
+        source = MappedSource(raw, head.dtype if rescaled else None)
+        if rescaled and head.dtype.kind != "f":
+            # Which integers hold the rescaled values is known from the smallest and the largest alone.
+            source = MappedSource(raw, head.settled(source.stored()))
+        return Volume("image", head.grid, source, {**head.attributes, "modality": "", "value_unit": ""})
 
 
 def _stem(path: str) -> str:

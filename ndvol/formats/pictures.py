@@ -16,9 +16,11 @@ from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.picture_files import Picture, is_animated_png, read_picture, read_picture_header
 from ndvol.formats.tiff_files import Tiff, read_tiff, read_tiff_header
+from ndvol.formats.tiff_tiles import tiff_in_place
 from ndvol.formats.values import as_labels
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
+from ndvol.volumes import Volume
 
 File = Picture | Tiff
 
@@ -105,6 +107,18 @@ class PictureReader:
             attributes=_attributes(headers[0]),
             warnings=(*_warnings(headers), *dropped),
         )
+
+    def in_place(self, root: Path, series: Series) -> Volume | None:
+        """See `InPlaceReader`: one TIFF without palette and alpha, in tiles or strips that tifffile decodes."""
+        header = _read_header(root, series.files[0])
+        if len(series.files) > 1 or isinstance(header, Picture) or header.alpha or header.photometric == "PALETTE":
+            return None
+        layout = _layout(header)
+        source = tiff_in_place(root, header, layout.axes)
+        if source is None:
+            return None
+        attributes = {**_attributes(header), "modality": "", "value_unit": ""}
+        return Volume("image", _grid(header, layout), source, attributes)
 
 
 def _is_picture(root: Path, path: str) -> bool:

@@ -62,7 +62,7 @@ class _Complaints(logging.Handler):
 
 
 @contextmanager
-def _opened(root: Path, path: str) -> Iterator[tifffile.TiffFile]:
+def opened_tiff(root: Path, path: str) -> Iterator[tifffile.TiffFile]:
     """The open file, in a block where tifffile's complaints are errors."""
     logger, complaints = logging.getLogger("tifffile"), _Complaints()
     logger.addHandler(complaints)
@@ -125,19 +125,19 @@ class Tiff:
 def read_tiff_header(root: Path, path: str) -> Tiff:
     """The header of one TIFF; raises `SourceError` for what cannot be read without doubt."""
     try:
-        with _opened(root, path) as file:
+        with opened_tiff(root, path) as file:
             header = _header(path, file, (root / path).stat().st_size)
     except NdvolError:
         raise
     except Exception as error:  # tifffile raises whatever the bytes provoke
-        raise _unreadable(root, path, error) from error
+        raise unreadable(root, path, error) from error
     return header
 
 
 def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any]:
     """The samples in the order of ``header.axes``; a palette's colours lie on a last axis unless `indices`."""
     try:
-        with _opened(root, header.path) as file:
+        with opened_tiff(root, header.path) as file:
             series = file.series[0]
             _check_segments(header.path, series)
             try:
@@ -150,7 +150,7 @@ def read_tiff(root: Path, header: Tiff, *, indices: bool = False) -> NDArray[Any
     except NdvolError:
         raise
     except Exception as error:  # decoders raise whatever the bytes provoke
-        raise _unreadable(root, header.path, error) from error
+        raise unreadable(root, header.path, error) from error
     if header.photometric == "PALETTE" and not indices:
         return np.moveaxis(_palette(colours)[:, array], 0, -1)
     return _without_alpha(array, header) if header.alpha else array
@@ -180,6 +180,11 @@ def _header(path: str, file: tifffile.TiffFile, size: int) -> Tiff:
             code="mixed-pages",
         )
     series = file.series[0]
+    if series.is_multifile:
+        # Its pages would come from files that the series does not name, wherever they lie.
+        raise SourceError(
+            f"{path} is one file of an OME-TIFF of several", hint="save it as one file", code="several-files"
+        )
     page = series.keyframe
     axes = "".join(_AXES.get(a, "?") for a in series.axes)
     if "?" in axes or len(set(axes)) != len(axes):
@@ -289,7 +294,8 @@ def _without_alpha(array: NDArray[Any], header: Tiff) -> NDArray[Any]:
     return np.delete(array, -1, axis=channel)
 
 
-def _unreadable(root: Path, path: str, error: Exception) -> SourceError:
+def unreadable(root: Path, path: str, error: Exception) -> SourceError:
+    """The error for whatever the bytes of a TIFF provoked."""
     return SourceError(
         f"{path} cannot be read as TIFF",
         got=reason(error, root),
