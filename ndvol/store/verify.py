@@ -56,7 +56,7 @@ def verify_file(path: str | Path, *, sha256: str = "") -> list[Damage]:
             damage.append(Damage("the file is not the one that the catalogue names (SHA-256 differs)"))
         with open_once(path) as file:
             check_format(file)
-            damage += _compare_chunks(file, Path(path))
+            damage += _compare_chunks(file)
     except NdvolError as error:
         damage.append(Damage(str(error)))
     except READ_ERRORS as error:
@@ -80,7 +80,7 @@ def check_format(file: h5py.File) -> None:
         )
 
 
-def _compare_chunks(file: h5py.File, path: Path) -> list[Damage]:
+def _compare_chunks(file: h5py.File) -> list[Damage]:
     manifest = get_dataset(file, "manifest")
     rows = read_table(file, "manifest")
     if xxhash.xxh3_64_hexdigest(rows.astype("<u8").tobytes()) != get_text(file, "manifest_xxh3"):
@@ -91,19 +91,20 @@ def _compare_chunks(file: h5py.File, path: Path) -> list[Damage]:
         damage.append(Damage("an attribute has changed"))
     if sorted(names) != _datasets(file):
         damage.append(Damage("the data sets are not those that the manifest names"))
-    with path.open("rb") as stream:
-        for number, name in enumerate(names):
-            dataset = get_dataset(file, name)
-            expected = {int(c): int(h) for _, c, h in rows[rows[:, 0] == number]}
-            stored = _stored_chunks(dataset)
-            for chunk in sorted(expected.keys() | stored.keys()):
-                box = chunk_window(chunk, dataset.shape, dataset.chunks)
-                if chunk not in stored:
-                    damage.append(Damage("a chunk is missing", name, box))
-                elif chunk not in expected:
-                    damage.append(Damage("a chunk is there that was never written", name, box))
-                elif xxhash.xxh3_64_intdigest(os.pread(stream.fileno(), *reversed(stored[chunk]))) != expected[chunk]:
-                    damage.append(Damage("a chunk's bytes have changed", name, box))
+    # The file that HDF5 has open: an import may have put another one at its path since.
+    descriptor = file.id.get_vfd_handle()
+    for number, name in enumerate(names):
+        dataset = get_dataset(file, name)
+        expected = {int(c): int(h) for _, c, h in rows[rows[:, 0] == number]}
+        stored = _stored_chunks(dataset)
+        for chunk in sorted(expected.keys() | stored.keys()):
+            box = chunk_window(chunk, dataset.shape, dataset.chunks)
+            if chunk not in stored:
+                damage.append(Damage("a chunk is missing", name, box))
+            elif chunk not in expected:
+                damage.append(Damage("a chunk is there that was never written", name, box))
+            elif xxhash.xxh3_64_intdigest(os.pread(descriptor, *reversed(stored[chunk]))) != expected[chunk]:
+                damage.append(Damage("a chunk's bytes have changed", name, box))
     return damage
 
 

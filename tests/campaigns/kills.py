@@ -85,7 +85,9 @@ class Campaign:
         while self.phases.total() < kills and not self.failures:
             bundle = self.folder / f"bundle-{bundles}"
             if old := bundles % 2:
-                shutil.copytree(self.folder / "older", bundle)
+                # The reader may not find it half copied.
+                shutil.copytree(self.folder / "older", self.folder / "copy")
+                (self.folder / "copy").rename(bundle)
             bundles += 1
             reference = expected[old]
             done = False
@@ -96,7 +98,7 @@ class Campaign:
                 done = phase == "catalogue" or phase not in PHASES
                 self.check_published(bundle, reference, self.older if old else {})
             self.finish(bundle, reference)
-            shutil.rmtree(bundle)
+            shutil.rmtree(bundle.rename(self.folder / "done"))
         (self.folder / "stop").touch()
         looks, _ = reader.communicate(timeout=60)
         if reader.returncode:

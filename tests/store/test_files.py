@@ -35,6 +35,7 @@ from ndvol.store import (
     read_identity,
     read_objects,
     read_provenance,
+    verify,
     verify_file,
 )
 
@@ -394,6 +395,22 @@ def test_a_reader_keeps_its_file_when_a_new_one_is_published(toy):
         writer.add_image("CT", np.full(SHAPE, 9, np.int16), Grid.regular("zyx", SHAPE))
     assert (np.asarray(open_case(toy).images["CT"]) == 9).all()
     assert case.images["CT"].shape == SHAPE
+
+
+def test_a_file_that_is_replaced_while_it_is_verified_is_no_damage(tmp_path, monkeypatch):
+    grid = Grid.regular("zyx", (4, 5, 6))
+    for name in ("a", "b"):
+        with CaseWriter(tmp_path / f"{name}.h5", case="a", uuid=name) as writer:
+            writer.add_image("CT", np.full(grid.shape, 1 + ord(name), np.int16) * np.arange(6, dtype=np.int16), grid)
+    check = verify.check_format
+
+    def replaced(file):
+        (tmp_path / "b.h5").replace(tmp_path / "a.h5")
+        check(file)
+
+    monkeypatch.setattr(verify, "check_format", replaced)
+    assert verify_file(tmp_path / "a.h5") == []
+    assert not (tmp_path / "b.h5").exists()
 
 
 def test_a_full_disk_is_an_error_at_once(tmp_path):
