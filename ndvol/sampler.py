@@ -33,7 +33,7 @@ from ndvol.sampling.order import Order, even_share, shuffled
 from ndvol.sampling.report import DrawReport
 from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
-from ndvol.selection import image_names, label_names, layouts, object_rows
+from ndvol.selection import examined_names, image_names, label_names, layouts, object_rows
 from ndvol.volumes import valid_window
 
 __all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
@@ -117,7 +117,7 @@ class VolumeSampler:
         pad = self.reading.pad
         self.pad = axis_values("pad", (pad,) * len(window) if isinstance(pad, int) else pad, self.axes, other=0)
         rows = object_rows(records, grids)
-        examined = tuple(record.examined for record in records)
+        examined = tuple(map(examined_names, records))
         self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels, examined), rows)
         self._cohort = Cohort(
             tree=catalog.categories,

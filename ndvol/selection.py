@@ -68,6 +68,14 @@ def label_names(records: Sequence[CaseRecord], labels: Sequence[str] | None) -> 
     return names
 
 
+def examined_names(record: CaseRecord) -> tuple[str, ...] | None:
+    """What was examined in a case, see `CaseRecord`; nothing where a label was refused, unless the catalogue says so:
+    what that label would have shown is not known."""
+    if record.examined is None and record.attributes.get("refused_labels"):
+        return ()
+    return record.examined
+
+
 def layouts(catalog: Catalog, records: Sequence[CaseRecord], image: str) -> list[Layout]:
     """The layout of `image` in each case, all over the same axes; opens cases whose record cannot tell.
 
