@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ndvol import demo, errors, geometry, hierarchy, torch, toy
     from ndvol.catalog import Catalog
     from ndvol.categories import CategoryTree
+    from ndvol.coco import CocoSampler
     from ndvol.errors import NdvolError
     from ndvol.geometry import Clip, Grid, Window
     from ndvol.grid_sampler import GridSample, GridSampler
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ndvol.catalog": ("Catalog",),
     "ndvol.categories": ("CategoryTree",),
+    "ndvol.coco": ("CocoSampler",),
     "ndvol.errors": ("NdvolError",),
     "ndvol.geometry": ("Clip", "Grid", "Window"),
     "ndvol.grid_sampler": ("GridSample", "GridSampler"),
@@ -53,6 +55,7 @@ __all__ = [
     "Catalog",
     "CategoryTree",
     "Clip",
+    "CocoSampler",
     "Grid",
     "GridSample",
     "GridSampler",

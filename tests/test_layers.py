@@ -18,7 +18,7 @@ RANKS = {
     "hdf5": 5,
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     "opening": 7,
-    **dict.fromkeys(["importing", "sampler", "stitching"], 8),
+    **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 8),
     "grid_sampler": 9,
     **dict.fromkeys(["demo", "facts", "sheet", "torch", "toy"], 10),
     "cli": 11,
@@ -34,6 +34,7 @@ OWNERS = {
     "pydicom": ("formats",),
     "SimpleITK": ("formats",),
     "kwcoco": ("catalog",),
+    "kwimage": ("coco",),
     "torch": ("torch",),
 }
 
