@@ -20,7 +20,7 @@ RANKS = {
     "opening": 7,
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 8),
     "grid_sampler": 9,
-    **dict.fromkeys(["demo", "facts", "sheet", "torch", "toy"], 10),
+    **dict.fromkeys(["commands", "demo", "export_command", "facts", "sheet", "torch", "toy"], 10),
     "cli": 11,
     "__main__": 12,
 }

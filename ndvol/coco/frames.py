@@ -20,6 +20,7 @@ from ndvol.coco.frame import IDENTITY, Frame, Part, without_channels
 from ndvol.errors import CatalogError, OptionError, SourceError, UnknownNameError
 from ndvol.geometry import Grid
 from ndvol.opening import PictureSource, open_case
+from ndvol.sampling.aligned import restrict
 from ndvol.volumes import ArraySource, Case, Volume
 
 KEPT_CASES, KEPT_FRAMES = 64, 2**14
@@ -158,8 +159,8 @@ class Frames:
         used = [name for name, names in channels.items() if set(names) & set(chosen)]
         first = case.images[used[0]]
         parts = tuple(Part(channels[n], partial(_on_grid, case.name, case.images[n], first)) for n in used)
-        grid = _without_channels(first.grid)
-        reference = _without_channels(case.images[next(iter(channels))].grid)
+        grid = restrict(first.grid, "t")
+        reference = restrict(case.images[next(iter(channels))].grid, "t")
         annotated = _lengths(grid) == _lengths(reference) and grid.matches(reference)
         return Frame(gid, grid.axes, grid.shape, parts, every, IDENTITY, grid, annotated)
 
@@ -238,7 +239,7 @@ def _layout(gid: int, volume: Volume, shape: tuple[int, ...]) -> tuple[str, tupl
 
 def _on_grid(case: str, volume: Volume, first: Volume) -> Volume:
     """`volume`, which must lie on the grid of the case's first image."""
-    grid, reference = _without_channels(volume.grid), _without_channels(first.grid)
+    grid, reference = restrict(volume.grid, "t"), restrict(first.grid, "t")
     if grid.axes != reference.axes or grid.shape != reference.shape or not grid.matches(reference):
         raise OptionError(
             f"the images {first.name!r} and {volume.name!r} of case {case!r} lie on different grids",
@@ -247,11 +248,6 @@ def _on_grid(case: str, volume: Volume, first: Volume) -> Volume:
             code="other-grid",
         )
     return volume
-
-
-def _without_channels(grid: Grid) -> Grid:
-    axes, shape = without_channels(grid.axes, grid.shape)
-    return Grid(axes, shape, grid.affine, grid.frame, grid.unit)
 
 
 def _lengths(grid: Grid) -> dict[str, int]:

@@ -45,7 +45,9 @@ class Negatives:
         self._images = [o for o in outlines if len(o.axes) == len(window)]
         if not self._images or min(window, default=0) < 1:
             raise OptionError(
-                "no annotated image has windows of this size", got=tuple(window), expected="a length of at least 1 per axis"
+                "no annotated image has windows of this size",
+                got=tuple(window),
+                expected="a length of at least 1 per axis",
             )
         self._window, self._limit = tuple(window), floor(max_overlap * prod(window))
         self._places = Places([o.shape for o in self._images], self._window)

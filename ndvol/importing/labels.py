@@ -20,8 +20,9 @@ from ndvol.geometry.resampling import repeat_planes
 from ndvol.importing.naming import Named, check_named, name_structures, name_values
 from ndvol.importing.options import MERGED, ImportOptions, categories_of_names, folded, names_of_values
 from ndvol.importing.placing import place_label
-from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
+from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume, same_source
 from ndvol.importing.privacy import Privacy
+from ndvol.sampling.aligned import restrict
 
 OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-not-planar")
 """Codes of structures that do not lie on the planes of the image."""
@@ -187,9 +188,13 @@ def _read_structures(
             hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
             code=error.code,
         ) from error
-    for data in _on_every_plane(drawn, spatial, facts):
+    if not same_source(plan.images[0].series, series):
+        drawn = _on_every_plane(drawn, spatial, facts)
+    for data in drawn:
         name = Privacy.of(options).label_volume(data.name, planned.name)
-        label = Label(name, data.array, spatial, _identity(spatial), {}, {series.source: data.warnings})
+        # Structures may have the image's t axis.
+        grid = spatial if data.array.ndim == spatial.ndim else restrict(image, "t")
+        label = Label(name, data.array, grid, _identity(spatial), {}, {series.source: data.warnings})
         yield _named(label, name_structures(data.categories, options, data.originals), series.source)
 
 

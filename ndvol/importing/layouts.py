@@ -16,6 +16,7 @@ from typing import Any
 
 from ndvol.errors import CategoryError
 from ndvol.formats import Series
+from ndvol.formats.slices import SUFFIX, slice_categories
 
 IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesval", "img"})
 LABEL_FOLDERS = frozenset(
@@ -98,11 +99,11 @@ def place_series(series: Iterable[Series], root: str, tables: Mapping[str, Datas
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
     channel = _CHANNEL.match(series.name)
     if table is None:
-        return Place(series, "image", group, key, "", series.name, root)
+        return Place(series, "image", group, key, series.volume, series.name, root)
     if channel and key.endswith(series.name):
         name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
         return Place(series, "image", group, key.removesuffix(f"_{channel[2]}"), name, channel[1], root)
-    name = table.channels.get(0, "") if len(table.channels) == 1 else ""
+    name = series.volume or (table.channels.get(0, "") if len(table.channels) == 1 else "")
     return Place(series, "image", group, key, name, series.name, root)
 
 
@@ -120,7 +121,7 @@ def _folder_role(series: Series) -> tuple[str, str, str, str]:
 
 
 def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
-    """The ``dataset.json`` files among `files`, by their folder.
+    """The ``dataset.json`` files and slice exports among `files`, by their folder.
 
     Raises
     ------
@@ -128,6 +129,8 @@ def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
     """
     tables = {}
     for file in files:
+        if file.endswith(SUFFIX) and (rows := slice_categories(root / file)):
+            tables[_folder(file)] = DatasetTable({}, tuple(rows))
         if PurePosixPath(file).name != "dataset.json":
             continue
         try:
@@ -142,9 +145,13 @@ def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
             categories = categories_of_labels(data["labels"])
         except (TypeError, ValueError) as error:
             raise CategoryError(f"the labels or channels of {file} make no sense", got=error) from error
-        folder = PurePosixPath(file).parent.as_posix()
-        tables["" if folder == "." else folder] = DatasetTable(names, categories)
+        tables[_folder(file)] = DatasetTable(names, categories)
     return tables
+
+
+def _folder(file: str) -> str:
+    folder = PurePosixPath(file).parent.as_posix()
+    return "" if folder == "." else folder
 
 
 def categories_of_labels(labels: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -102,7 +102,7 @@ def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> Impor
     given = {label_root / file for file in label_files}
     files = [file for file in files if root / file not in given]
     tables = read_tables(root, files)
-    used = {f"{folder}/dataset.json".lstrip("/") for folder in tables}
+    used = {f"{folder}/dataset.json".lstrip("/") for folder in tables} & set(files)
     with privacy.quiet():
         series, verdicts, dicom = _scan(root, [file for file in files if file not in used], options)
     verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]
@@ -288,6 +288,11 @@ def _refusal(place: Place, code: str, message: str) -> Verdict:
     return Verdict(series.source, "refused", code, message + hint, files=len(series.files))
 
 
+def same_source(image: Series, structures: Series) -> bool:
+    """True when a reader that finds both in one source gave them one key."""
+    return (image.reader, image.key) == (structures.reader, structures.key)
+
+
 def _add_structures(
     cases: Sequence[CasePlan], structures: Sequence[tuple[Series, str]]
 ) -> tuple[list[CasePlan], list[Verdict]]:
@@ -298,6 +303,8 @@ def _add_structures(
         named = [i for i, case in enumerate(planned) if case.images[0].series.uid in series.refers_to]
         mates = [i for i, case in enumerate(planned) if series.frame and case.images[0].series.frame == series.frame]
         hits = [i for i in named if i in mates] if named else mates
+        if not series.frame:
+            hits = [i for i, case in enumerate(planned) if same_source(case.images[0].series, series)]
         if len(hits) == 1:
             label = PlannedLabel(slug(series.modality.lower()), root, (series,), "structures")
             planned[hits[0]] = replace(planned[hits[0]], labels=(*planned[hits[0]].labels, label))
