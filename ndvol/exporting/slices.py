@@ -191,7 +191,10 @@ def _read_plane(image: Volume, at: tuple[int, ...]) -> NDArray[Any]:
     plane = image.read(Window(start, shape)).reshape(
         [n for a, n in zip(image.axes, shape, strict=True) if a not in spans]
     )
-    return np.moveaxis(plane, 0, -1) if "c" in image.axes else plane
+    if "c" not in image.axes:
+        return plane
+    # A single channel is written like none: TIFF readers do not agree on an axis of one sample.
+    return plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
 
 
 def _suffix(plane: NDArray[Any]) -> str:

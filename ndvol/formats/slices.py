@@ -60,11 +60,15 @@ class SliceReader:
     def read(self, root: Path, series: Series, *, as_label: bool = False) -> VolumeData:
         video = _video(root, series)
         facts = video.facts["images"][series.volume]
+        dtype = np.dtype(facts["dtype"])
         grid = _image_grid(video.grid, facts["channels"])
         shape = grid.shape[-2:] if facts["channels"] is None else (*grid.shape[-2:], facts["channels"])
-        # Stacked at the end, so that nothing of a size is made that only the JSON promises.
-        planes = [_read_plane(root, path, shape, np.dtype(facts["dtype"])) for path in series.files[1:]]
-        array = np.stack(planes).reshape(*video.leading, *shape)
+        paths = series.files[1:]
+        # The first slice proves the size that so far only the JSON promises.
+        out = np.empty((len(paths), *_read_plane(root, paths[0], shape, dtype).shape), dtype)
+        for number, path in enumerate(paths):
+            out[number] = _read_plane(root, path, shape, dtype)
+        array = out.reshape(*video.leading, *shape)
         if facts["channels"] is not None:
             array = np.moveaxis(array, -1, grid.axes.index("c"))
         attributes = {k: v for k, v in facts["attributes"].items() if k not in ("modality", "value_unit")}
@@ -177,12 +181,9 @@ def _read_plane(root: Path, path: str, shape: tuple[int, ...], dtype: np.dtype[A
     if path.endswith(".png"):
         array = read_picture(root, read_picture_header(root, path))
     else:
-        header = read_tiff_header(root, path)
-        array = read_tiff(root, header)
-        if shape[2:] == (1,) and "c" not in header.axes:
-            array = array[..., None]
-        if array.ndim > len(shape) and set(array.shape[: array.ndim - len(shape)]) == {1}:
-            array = array.reshape(array.shape[-len(shape) :])
+        array = read_tiff(root, read_tiff_header(root, path))
+    if shape[2:] == (1,) and array.ndim == 2:
+        array = array[..., None]
     if array.shape != shape or array.dtype != dtype:
         raise SourceError(
             f"slice {path} is not as it was exported",
