@@ -153,9 +153,9 @@ def _cast(patch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _pad(pad: Any, axes: str) -> tuple[tuple[int, int], ...]:
-    parts = [pad] * len(axes) if np.ndim(pad) == 0 else list(pad)
     try:
-        pairs = [(p, p) if np.ndim(p) == 0 else tuple(p) for p in parts]
+        parts = [pad] * len(axes) if np.isscalar(pad) else list(pad)
+        pairs = [(p, p) if np.isscalar(p) else tuple(p) for p in parts]
         result = tuple((int(low), int(high)) for low, high in pairs)
         exact = all(pair == found for pair, found in zip(pairs, result, strict=True))
     except (TypeError, ValueError):
@@ -173,7 +173,7 @@ def _padding(padkw: Any) -> tuple[str, float]:
     if not isinstance(padkw, Mapping) or set(padkw) - {"mode", "constant_values"}:
         raise OptionError("'padkw' makes no sense", got=repr(padkw), expected="'mode' and 'constant_values' only")
     mode, fill_value = padkw.get("mode", "constant"), padkw.get("constant_values", 0)
-    if mode not in PAD_MODES or np.ndim(fill_value) != 0:
+    if mode not in PAD_MODES or not np.isscalar(fill_value):
         raise OptionError(
             "this padding is not offered", got=repr(padkw), expected=f"a mode of {PAD_MODES} and one constant value"
         )
@@ -183,7 +183,7 @@ def _padding(padkw: Any) -> tuple[str, float]:
 def _scale(scale: Any, axes: str) -> tuple[float, ...]:
     spatial = [a for a in axes if a in SPATIAL_AXES]
     # ndsampler states scales from x on: (x, y), and for a volume (x, y, z).
-    factors = [scale] * len(spatial) if np.ndim(scale) == 0 else list(scale)[::-1]
+    factors = [scale] * len(spatial) if np.isscalar(scale) else list(scale)[::-1]
     if len(factors) != len(spatial) or not all(isfinite(f) and f > 0 for f in factors):
         raise OptionError("'scale' makes no sense", got=repr(scale), expected="a positive number, or (x, y[, z])")
     by_axis = dict(zip(spatial, map(float, factors), strict=True))

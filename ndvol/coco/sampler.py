@@ -58,7 +58,8 @@ class CocoSampler:
     - Channels come in the order of the file; ndsampler sorts those of videos by name (b, g, r).
     - Transparency, palettes and rotation marks of pictures follow ndvol's reader: what cannot be kept is refused.
     - `scale` resamples with half-voxel centres, so that pixels differ from OpenCV's by a little.
-    - Outside is `constant_values` (0) also in floating videos.
+    - Outside is `constant_values` (0) also in floating videos, and what is real stays; ndsampler writes nan there and
+      over the last rows and columns of a frame that the window leaves.
     - Ids are integers in empty samples too; ``offset``, ``st_dims`` and boxes are right for windows wholly outside;
       ``pad`` in params is one pair per axis, ``sample_tlbr`` always has the shape (1, 4).
     - An annotation without a box covers its whole image and is a positive; one without a category is none.

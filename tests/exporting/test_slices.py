@@ -207,7 +207,9 @@ def test_a_mask_that_was_edited_counts_and_is_told(tmp_path):
     row = next(a for a in data["annotations"] if a["bbox"][2] > 1)
     z = data["images"][row["image_id"] - 1]["frame_index"]
     mask = mask_of_rle(row["segmentation"], (20, 24))
-    row["segmentation"] = rle_of_mask(np.zeros((20, 24), bool) | (mask & (np.arange(24) > row["bbox"][0])), (0, 0), (20, 24))
+    row["segmentation"] = rle_of_mask(
+        np.zeros((20, 24), bool) | (mask & (np.arange(24) > row["bbox"][0])), (0, 0), (20, 24)
+    )
     target.write_text(json.dumps(data))
     again = import_tree(target.parent, tmp_path / "back")
     assert any("voxels, of" in v.message for v in again.verdicts if v.status == "imported with warnings")
