@@ -42,6 +42,13 @@ def demo_dataset(key: str, **options: Any) -> Any:
         return kwcoco.CocoDataset.demo(key, **{"verbose": 0, **options})
 
 
+def classes_of(dset: Any, *, keypoints: bool = False) -> Any:
+    """The `kwcoco.CategoryTree` of a data set, or of its keypoints; empty where it says nothing of categories."""
+    if "categories" not in dset.dataset:
+        return kwcoco.CategoryTree.from_mutex([])
+    return dset.keypoint_categories() if keypoints else dset.object_categories()
+
+
 def channel_names(spec: Any) -> tuple[str, ...]:
     """The channels of a kwcoco specification, one by one.
 

@@ -12,6 +12,7 @@ import kwimage
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.catalog.dataset import classes_of
 from ndvol.coco.annotations import Annotations
 from ndvol.coco.frame import Frame
 from ndvol.coco.frames import Frames
@@ -43,7 +44,7 @@ class CocoRegions:
         self._pool: list[dict[str, Any]] | None = None
         self._next = 0
         self._negatives: dict[tuple[object, ...], Negatives] = {}
-        self.classes = dset.object_categories()
+        self.classes = classes_of(dset)
         self.BACKGROUND_CLASS_ID = _background_id(dset)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import kwimage
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.catalog.dataset import classes_of
 from ndvol.errors import OptionError
 
 KINDS = ("boxes", "segmentation", "keypoints")
@@ -59,8 +60,8 @@ class Drawer:
 
     def __init__(self, dset: Any) -> None:
         self._dset = dset
-        self.classes = dset.object_categories()
-        self.kp_classes = dset.keypoint_categories()
+        self.classes = classes_of(dset)
+        self.kp_classes = classes_of(dset, keypoints=True)
 
     def detections(self, seen: Seen, kinds: Sequence[str]) -> Any:
         """The `kwimage.Detections` of one frame, boxes always included."""
