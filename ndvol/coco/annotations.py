@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.coco.frame import Frame
+from ndvol.coco.frame import IDENTITY, Frame
 from ndvol.coco.frames import Frames
 from ndvol.coco.lattice import Box, Lattice
 from ndvol.coco.masks import Masks
@@ -48,9 +49,9 @@ class Annotations:
     def of(self, gid: int) -> Boxes:
         """The boxes of an image, in its own axes (of a case: those of its first image, without c)."""
         if gid not in self._boxes:
-            whole = self._frames.outline(gid)
+            whole, image = self._frames.outline(gid), self._frames.image(gid)
             aids = sorted(self._dset.index.gid_to_aids[gid])
-            rows = [_box(self._dset.anns[aid], whole, self._frames.image(gid)) for aid in aids]
+            rows = [_box(self._dset.anns[aid], whole, image) for aid in aids]
             table = [[[row.start[a] for a in whole.axes], [row.extent[a] for a in whole.axes]] for row in rows]
             start, extent = np.array(table, np.float64).reshape(len(aids), 2, len(whole.axes)).swapaxes(0, 1)
             self._boxes[gid] = Boxes(whole.axes, np.array(aids, np.int64), start, start + extent)
@@ -77,8 +78,8 @@ class Annotations:
             )
         own = self.of(frame.gid)
         matrix = frame.to_scene
-        start, stop = _over_axes(own, frame)
-        if not np.array_equal(matrix, np.eye(3)):
+        start, stop = (own.start, own.stop) if own.axes == frame.axes else _over_axes(own, frame)
+        if matrix is not IDENTITY:
             x = np.stack([start[:, -1], stop[:, -1], start[:, -1], stop[:, -1]], 1)
             y = np.stack([start[:, -2], start[:, -2], stop[:, -2], stop[:, -2]], 1)
             corners = np.einsum("ij,njk->nik", matrix[:2], np.stack([x, y, np.ones_like(x)], 1))
@@ -95,12 +96,13 @@ class Annotations:
         video). With `touching`, ndsampler's rule: boxes alone count, and one whose border touches the window is seen.
         """
         boxes = self.in_frame(frame)
-        near = touches(boxes, lattice.hull) if touching else overlaps(boxes, lattice)
-        shares = box_shares(boxes, lattice.hull)
-        masked = not touching and np.array_equal(frame.to_scene, np.eye(3)) and self.of(frame.gid).axes == frame.axes
+        near = np.flatnonzero(touches(boxes, lattice.hull) if touching else overlaps(boxes, lattice))
+        if not len(near):
+            return boxes.aids[near]
+        shares = box_shares(boxes, lattice.hull, near)
+        masked = not touching and frame.to_scene is IDENTITY and self.of(frame.gid).axes == frame.axes
         kept = []
-        for k in np.flatnonzero(near).tolist():
-            share = shares[k]
+        for k, share in zip(near.tolist(), shares.tolist(), strict=True):
             if masked and share < 1:
                 share = self._mask_share(int(boxes.aids[k]), lattice, share)
             if share >= visible_thresh and (touching or share > 0):
@@ -135,12 +137,12 @@ def touches(boxes: Boxes, window: Window) -> NDArray[np.bool_]:
     return np.asarray(((boxes.start <= window.stop) & (boxes.stop >= window.start)).all(1))
 
 
-def box_shares(boxes: Boxes, window: Window) -> NDArray[np.float64]:
-    """The share of each box that lies in the window; exactly 1 for one that lies in it wholly."""
-    length = boxes.stop - boxes.start
-    inside = np.clip(np.minimum(boxes.stop, window.stop) - np.maximum(boxes.start, window.start), 0, None)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.nan_to_num((inside / length).prod(1)))
+def box_shares(boxes: Boxes, window: Window, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The share of the boxes at `rows` that lies in the window: exactly 1 for one wholly in it, 0 for an empty one."""
+    start, stop = boxes.start[rows], boxes.stop[rows]
+    inside = np.maximum(np.minimum(stop, window.stop) - np.maximum(start, window.start), 0)
+    length = stop - start
+    return np.asarray((inside / np.where(length > 0, length, np.inf)).prod(1))
 
 
 def _over_axes(boxes: Boxes, frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -162,12 +164,12 @@ def _box(annotation: Mapping[str, Any], whole: Frame, image: Mapping[str, Any]) 
         for axis, low, high in zip(image["ndvol"]["axes"], facts["start"], facts["stop"], strict=True):
             start[axis], extent[axis] = float(low), float(high - low)
     elif annotation.get("bbox") is not None:
-        box = np.asarray(annotation["bbox"], np.float64)
-        if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
+        box = [float(v) for v in annotation["bbox"]]
+        if len(box) != 4 or not all(map(isfinite, box)) or min(box[2:]) < 0:
             raise CatalogError(
                 f"annotation {annotation['id']} has no usable box",
                 got=annotation["bbox"],
                 expected="x, y, width, height",
             )
-        start["x"], start["y"], extent["x"], extent["y"] = box.tolist()
+        start["x"], start["y"], extent["x"], extent["y"] = box
     return Box(start, extent)

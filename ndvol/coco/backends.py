@@ -185,18 +185,20 @@ class Volumes:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def __getitem__(self, origin: Origin) -> Volume:
-        found = self._open.get(origin.key)
+        found = self._open.pop(origin.key, None)
+        new = found is None
         if found is None:
-            found = self._open[origin.key] = self._backend.volume(origin)
-            while len(self._open) > 1 and (len(self._open) > self._handles or self._bytes() > self._room):
-                self._open.popitem(last=False)
-        self._open.move_to_end(origin.key)
+            found = self._backend.volume(origin)
+        # Put at the end: the first is the one that was used longest ago.
+        self._open[origin.key] = found
+        while new and len(self._open) > 1 and (len(self._open) > self._handles or self._bytes() > self._room):
+            self._open.popitem(last=False)
         return found
 
     def _bytes(self) -> int:
         return sum(
             prod(v.shape) * v.dtype.itemsize
-            for v in self._open.values()
+            for v in list(self._open.values())
             if isinstance(v.source, PictureSource | ArraySource)
         )
 

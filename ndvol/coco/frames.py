@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import kwimage
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class Frames:
         assets = [*(image.get("assets") or image.get("auxiliary") or [])]
         parts = []
         for asset in (*whole, *assets):
-            warp = np.eye(3) if asset is image else _affine(asset.get("warp_aux_to_img"))
+            warp = IDENTITY if asset is image else _affine(asset.get("warp_aux_to_img"))
             if _is_identity(to_scene @ warp) and _lies_on(asset, shape):
                 parts.append(self._picture_part(asset))
             else:
@@ -255,16 +256,13 @@ def _lengths(grid: Grid) -> dict[str, int]:
 
 
 def _affine(spec: Any) -> NDArray[np.float64]:
-    """The 3 x 3 matrix of a kwcoco transform."""
-    if spec is None:
-        return np.eye(3)
-    import kwimage
-
-    return np.asarray(kwimage.Affine.coerce(spec).matrix, np.float64)
+    """The 3 x 3 matrix of a kwcoco transform; `IDENTITY` itself where it changes nothing."""
+    matrix = IDENTITY if spec is None else np.asarray(kwimage.Affine.coerce(spec).matrix, np.float64)
+    return IDENTITY if np.array_equal(matrix, IDENTITY) else matrix
 
 
 def _is_identity(matrix: NDArray[np.float64]) -> bool:
-    return bool(np.allclose(matrix, np.eye(3), rtol=0, atol=1e-9))
+    return bool(np.allclose(matrix, IDENTITY, rtol=0, atol=1e-9))
 
 
 def _lies_on(asset: Mapping[str, Any], shape: tuple[int, ...]) -> bool:

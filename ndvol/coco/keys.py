@@ -1,4 +1,29 @@
-"""The keys of a target dictionary: which there are, what other names they have, and what is refused."""
+"""The keys of a target dictionary: which there are, what other names they have, and what is refused.
+
+==================================  ====================================================================================
+``gid`` (``image_id``)              the image: a picture, or a case of a bundle
+``vidid`` (``video_id``)            the video, whose frames lie along t; counts before ``gid``
+``gids`` (``image_ids``)            images to put along t, in this order, from any video; counts before ``gid``
+``aid``                             an annotation: its image, and its box where nothing else says a window
+``slices``                          one slice per axis, t first; steps from 1 on, negative starts lie outside
+``space_slice``, ``time_slice``     the same for the axes in space and for t; count before ``slices``
+``cx cy cz``                        centre of the window, where no slice says it: it starts at floor(c - d/2)
+``width height depth``              its extent d: exactly ceil(d) voxels. An axis of which nothing is said is whole
+``window_dims``                     lengths per axis in space instead of the extent; or ``extent``, or ``square``
+``pad``                             voxels more on both sides: a number, one per axis, or (before, after) per axis
+``padkw``                           ``mode`` (constant, edge, reflect, symmetric, wrap) and ``constant_values`` (0)
+``channels``                        names (``r|g|b``, a list, ``<all>``); a case's images are its channels
+``scale``                           a factor, or (x, y[, z]); t is never scaled
+``interpolation``, ``antialias``    of ``scale`` and of warped assets: linear, cubic or nearest; as it needs
+``dtype``                           of the patch, which must hold its values
+``as_xarray``                       the patch as an `xarray.DataArray`
+``annot_ids``                       the annotations to hand out, whatever the window sees
+``visible_thresh``                  the share of an object that must be seen, 0 … 1
+``legacy_target, legacy_annots``    False leaves out ``tr``, and the columns beside ``frame_dets``
+==================================  ====================================================================================
+
+A key that is None counts as absent.
+"""
 
 from __future__ import annotations
 

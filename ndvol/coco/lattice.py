@@ -92,7 +92,7 @@ class Box:
         found: dict[str, float] = {}
         for axis in (a for a in "xyz" if a in self.start):
             centre, extent = CENTRES[axis]
-            found |= {centre: float(self.centre(axis)), extent: self.extent[axis]}
+            found |= {centre: self.start[axis] + self.extent[axis] / 2, extent: self.extent[axis]}
         return found
 
 

@@ -34,12 +34,13 @@ class Masks:
 
         A polygon is filled by pixels, its border included. Nothing of a mask lies outside the image.
         """
-        if aid not in self._kept:
-            self._kept[aid] = self._make(self._dset.anns[aid])
-            while len(self._kept) > 1 and sum(m[1].nbytes for m in self._kept.values() if m) > KEPT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(aid)
-        return self._kept[aid]
+        if aid in self._kept:
+            found = self._kept[aid] = self._kept.pop(aid)
+            return found
+        found = self._kept[aid] = self._make(self._dset.anns[aid])
+        while len(self._kept) > 1 and sum(m[1].nbytes for m in list(self._kept.values()) if m) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return found
 
     def _make(self, annotation: Mapping[str, Any]) -> tuple[Window, NDArray[np.bool_]] | None:
         if isinstance(annotation.get("ndvol"), Mapping):

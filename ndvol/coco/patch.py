@@ -154,8 +154,8 @@ def _cast(patch: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _pad(pad: Any, axes: str) -> tuple[tuple[int, int], ...]:
     try:
-        parts = [pad] * len(axes) if np.isscalar(pad) else list(pad)
-        pairs = [(p, p) if np.isscalar(p) else tuple(p) for p in parts]
+        parts = [pad] * len(axes) if _is_number(pad) else list(pad)
+        pairs = [(p, p) if _is_number(p) else tuple(p) for p in parts]
         result = tuple((int(low), int(high)) for low, high in pairs)
         exact = all(pair == found for pair, found in zip(pairs, result, strict=True))
     except (TypeError, ValueError):
@@ -169,11 +169,15 @@ def _pad(pad: Any, axes: str) -> tuple[tuple[int, int], ...]:
     return result
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating)
+
+
 def _padding(padkw: Any) -> tuple[str, float]:
     if not isinstance(padkw, Mapping) or set(padkw) - {"mode", "constant_values"}:
         raise OptionError("'padkw' makes no sense", got=repr(padkw), expected="'mode' and 'constant_values' only")
     mode, fill_value = padkw.get("mode", "constant"), padkw.get("constant_values", 0)
-    if mode not in PAD_MODES or not np.isscalar(fill_value):
+    if mode not in PAD_MODES or not _is_number(fill_value):
         raise OptionError(
             "this padding is not offered", got=repr(padkw), expected=f"a mode of {PAD_MODES} and one constant value"
         )
@@ -183,7 +187,7 @@ def _padding(padkw: Any) -> tuple[str, float]:
 def _scale(scale: Any, axes: str) -> tuple[float, ...]:
     spatial = [a for a in axes if a in SPATIAL_AXES]
     # ndsampler states scales from x on: (x, y), and for a volume (x, y, z).
-    factors = [scale] * len(spatial) if np.isscalar(scale) else list(scale)[::-1]
+    factors = [scale] * len(spatial) if _is_number(scale) else list(scale)[::-1]
     if len(factors) != len(spatial) or not all(isfinite(f) and f > 0 for f in factors):
         raise OptionError("'scale' makes no sense", got=repr(scale), expected="a positive number, or (x, y[, z])")
     by_axis = dict(zip(spatial, map(float, factors), strict=True))

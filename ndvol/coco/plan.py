@@ -136,7 +136,7 @@ class Planner:
         boxes = self._annotations.in_frame(frame)
         own = self._annotations.box(annotation["id"])
         start, extent = dict.fromkeys(frame.axes, 0.0), dict(zip(frame.axes, map(float, frame.shape), strict=True))
-        if np.array_equal(frame.to_scene, IDENTITY):
+        if frame.to_scene is IDENTITY:
             start |= {a: v for a, v in own.start.items() if a in frame.axes}
             extent |= {a: v for a, v in own.extent.items() if a in frame.axes}
         else:

@@ -258,7 +258,7 @@ class CocoSampler:
 
         Parameters
         ----------
-        target : see the README for its keys.
+        target : its keys are those of `ndvol.coco.keys`.
         with_annots : False for none; or which of ``boxes``, ``segmentation``, ``keypoints``, joined by ``+``.
         annot_ids : the annotations to hand out, instead of those that are seen. visible_thresh : smallest share of
             an object that must be seen. Both may stand in the target.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.catalog.dataset import classes_of
+from ndvol.coco.frame import IDENTITY
 from ndvol.errors import OptionError
 
 KINDS = ("boxes", "segmentation", "keypoints")
@@ -81,7 +82,7 @@ class Drawer:
             metakeys=["gid", "rel_frame_index"],
         )
         found.data["keypoints"].meta["classes"] = self.kp_classes
-        if np.array_equal(seen.to_patch[:2, :2], np.eye(2)):
+        if np.array_equal(seen.to_patch[:2, :2], IDENTITY[:2, :2]):
             return found.translate(seen.to_patch[:2, 2])
         return found.warp(seen.to_patch)
 

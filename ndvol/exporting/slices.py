@@ -142,7 +142,8 @@ def _image_facts(image: Volume) -> dict[str, Any]:
 
 def _label_facts(label: LabelVolume) -> dict[str, Any]:
     categories = {str(value): name for value, name in label.categories.items()}
-    return {"dtype": label.dtype.name, "axes": label.axes, "categories": categories}
+    names = label.attributes.get("source_names", {})
+    return {"dtype": label.dtype.name, "axes": label.axes, "categories": categories, "source_names": names}
 
 
 def _channels(image: Volume) -> int | None:

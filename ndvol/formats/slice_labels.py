@@ -59,4 +59,5 @@ def draw_label(video: SliceVideo, name: str, facts: Mapping[str, Any], turn: Reo
         if n != video.tracks[t]["ndvol"]["voxels"]
     ]
     categories = {int(value): str(text) for value, text in facts["categories"].items()}
-    return LabelData(name, turn.array(array, axes=axes), categories, tuple(changed))
+    originals = {int(value): str(names[0]) for value, names in facts.get("source_names", {}).items()}
+    return LabelData(name, turn.array(array, axes=axes), categories, tuple(changed), originals)

@@ -188,9 +188,8 @@ def _read_structures(
             hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
             code=error.code,
         ) from error
-    if not same_source(plan.images[0].series, series):
-        drawn = _on_every_plane(drawn, spatial, facts)
-    for data in drawn:
+    complete = same_source(plan.images[0].series, series)
+    for data in drawn if complete else _on_every_plane(drawn, spatial, facts):
         name = Privacy.of(options).label_volume(data.name, planned.name)
         # Structures may have the image's t axis.
         grid = spatial if data.array.ndim == spatial.ndim else restrict(image, "t")

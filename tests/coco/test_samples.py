@@ -55,11 +55,11 @@ def test_overlap_is_a_shared_voxel(ndim, data):
     share = 1.0
     for a, e, lo, hi in zip(start, extent, hull.start, hull.stop, strict=True):
         share *= max(0.0, min(a + e, hi) - max(a, lo)) / e if e else 0.0
-    assert box_shares(boxes, hull)[0] == pytest.approx(share)
+    assert box_shares(boxes, hull, np.array([0]))[0] == pytest.approx(share)
     inside = all(
         e and lo <= a and a + e <= hi for a, e, lo, hi in zip(start, extent, hull.start, hull.stop, strict=True)
     )
-    assert (box_shares(boxes, hull)[0] == 1.0) == (inside and bool(share))
+    assert (box_shares(boxes, hull, np.array([0]))[0] == 1.0) == (inside and bool(share))
 
 
 def test_a_window_of_a_picture(pictures):

@@ -81,7 +81,8 @@ def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
                 sizes = [shape[axes.index(a)] for a in own]
                 where = grid if own == axes else Grid(own, tuple(sizes), grid.affine, grid.frame, grid.unit)
                 array = blobs(sizes, 10 * number + seed, np.uint16 if seed else np.uint8)
-                writer.add_label(label, array, where, categories=CATEGORIES)
+                facts = {"source_names": {"7": ["Zyste"]}}
+                writer.add_label(label, array, where, categories=CATEGORIES, attributes=facts)
         write_preview(path, path.with_suffix(".png"))
         records.append(describe_case(path, file_sha256(path), TREE))
     (folder / "data.kwcoco.json").write_text(json.dumps(coco_from_records(records, TREE, folder)))

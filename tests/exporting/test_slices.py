@@ -44,6 +44,7 @@ def assert_equal_cases(one, other):
         again = other.labels[name]
         assert (label.dtype, label.grid, label.categories) == (again.dtype, again.grid, again.categories)
         np.testing.assert_array_equal(label[...], again[...])
+        assert label.attributes.get("source_names") == again.attributes.get("source_names")
 
 
 def rows(record):
