@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ndvol.backends import open_volume
     from ndvol.catalog import Catalog
     from ndvol.categories import CategoryTree
+    from ndvol.coco import CocoSampler
     from ndvol.errors import NdvolError
+    from ndvol.exporting import export_slices
     from ndvol.geometry import Clip, Grid, Window
     from ndvol.grid_sampler import GridSample, GridSampler
     from ndvol.importing import ImportOptions, ImportPlan, import_tree, plan_import, read_categories
@@ -37,7 +39,9 @@ _HOMES = {
     "ndvol.backends": ("open_volume",),
     "ndvol.catalog": ("Catalog",),
     "ndvol.categories": ("CategoryTree",),
+    "ndvol.coco": ("CocoSampler",),
     "ndvol.errors": ("NdvolError",),
+    "ndvol.exporting": ("export_slices",),
     "ndvol.geometry": ("Clip", "Grid", "Window"),
     "ndvol.grid_sampler": ("GridSample", "GridSampler"),
     "ndvol.importing": ("ImportOptions", "ImportPlan", "import_tree", "plan_import", "read_categories"),
@@ -55,6 +59,7 @@ __all__ = [
     "Catalog",
     "CategoryTree",
     "Clip",
+    "CocoSampler",
     "Grid",
     "GridSample",
     "GridSampler",
@@ -78,6 +83,7 @@ __all__ = [
     "__version__",
     "demo",
     "errors",
+    "export_slices",
     "geometry",
     "hierarchy",
     "import_tree",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.errors import CatalogError, ImportFailedError, NdvolError, StorageFullError
+from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands
+from ndvol.errors import CatalogError, ImportFailedError
 from ndvol.report import show_outcome, show_plan, show_verdicts
 from ndvol.tables import indented, table, times
 from ndvol.version import __version__
@@ -21,31 +22,8 @@ if TYPE_CHECKING:
     from ndvol.catalog import Catalog
     from ndvol.sampler import VolumeSampler
 
-EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
-EXIT_CODES = """
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refused, 4 damage found,
-74 no space left, 130 stopped.
-"""
 
-
-class _Group(click.Group):
-    """Turns our errors into one line on stderr and an exit code; a user's mistake never shows a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except NdvolError as error:
-            click.echo(f"ndvol: {error} [{error.code}]", err=True)
-            ctx.exit(EXIT_FULL if isinstance(error, StorageFullError) else EXIT_FAILED)
-        except (OSError, MemoryError) as error:
-            click.echo(f"ndvol: {error or 'out of memory'}", err=True)
-            ctx.exit(EXIT_FAILED)
-        except KeyboardInterrupt:
-            click.echo("ndvol: stopped; run the same command again to go on", err=True)
-            ctx.exit(EXIT_STOPPED)
-
-
-@click.group(cls=_Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ndvol")
 def main() -> None:
     """Volumes from DICOM, NIfTI and picture series in HDF5, and the windows that training wants of them."""

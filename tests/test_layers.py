@@ -19,9 +19,9 @@ RANKS = {
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["opened", "opening"], 8),
-    **dict.fromkeys(["importing", "sampler", "stitching"], 9),
+    **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     "grid_sampler": 10,
-    **dict.fromkeys(["demo", "facts", "report", "sheet", "torch", "toy"], 11),
+    **dict.fromkeys(["commands", "demo", "export_command", "facts", "report", "sheet", "torch", "toy"], 11),
     "cli": 12,
     "__main__": 13,
 }
@@ -35,6 +35,7 @@ OWNERS = {
     "pydicom": ("formats",),
     "SimpleITK": ("formats",),
     "kwcoco": ("catalog",),
+    "kwimage": ("coco",),
     "torch": ("torch",),
 }
 

@@ -3,7 +3,7 @@
 from ndvol.catalog.cache import cached_columns
 from ndvol.catalog.catalog import CaseRecord, Catalog, Objects
 from ndvol.catalog.coco import CATALOG_NAME, coco_from_records, find_catalog, load_coco
-from ndvol.catalog.records import BOXES, RecordTable, columns_from_coco
+from ndvol.catalog.records import BOXES, RecordTable, case_of_image, columns_from_coco
 
 __all__ = [
     "BOXES",
@@ -13,6 +13,7 @@ __all__ = [
     "Objects",
     "RecordTable",
     "cached_columns",
+    "case_of_image",
     "coco_from_records",
     "columns_from_coco",
     "find_catalog",

@@ -142,6 +142,22 @@ class RecordTable(Mapping[str, CaseRecord]):
         return replace(picture, attributes=self._boxes, examined=self.categories.names)
 
 
+def case_of_image(image: Mapping[str, Any], folder: Path) -> CaseRecord:
+    """The record, without objects, of a kwcoco image that has an ``ndvol`` key.
+
+    Raises
+    ------
+    CatalogError : when the key cannot be understood.
+    """
+    try:
+        table = np.zeros((0, _SHARED + 2 * len(image["ndvol"]["axes"])), np.int64)
+        return _volume(image, folder, table)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, NdvolError):
+            raise
+        raise CatalogError(f"image {image.get('id')!r} cannot be understood", got=repr(error)) from error
+
+
 def _is_volume(image: Mapping[str, Any]) -> bool:
     """An image with an ``ndvol`` key is a case in its own HDF5 file; any other is a picture and a 2-D case."""
     return isinstance(image.get("ndvol"), Mapping)

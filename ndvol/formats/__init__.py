@@ -91,6 +91,7 @@ class Series:
     frame : hash of the frame of reference (DICOM FrameOfReferenceUID), empty when not stated.
     study : hash of the examination (DICOM StudyInstanceUID), empty when not stated.
     refers_to : `uid` of the image series that structures were drawn on; see `StructureReader`.
+    volume : name of the image volume among several of its case, where the source states one.
     warnings : what the user should know though the series is readable.
     reading : what the scan was told, where `Reader.read` depends on it.
     recipe : what the scan learned and `Reader.read` need not find out again, for the reader alone; picklable.
@@ -109,6 +110,7 @@ class Series:
     uid: str = ""
     frame: str = ""
     refers_to: tuple[str, ...] = ()
+    volume: str = ""
     warnings: tuple[str, ...] = ()
     reading: ReadOptions = DEFAULT_READING
     recipe: Any = field(default=None, compare=False, repr=False)

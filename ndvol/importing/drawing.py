@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ndvol.errors import NdvolError, OptionError, SourceError
-from ndvol.formats import LabelData, StructureReader, reader
+from ndvol.formats import LabelData, Series, StructureReader, reader
 from ndvol.formats.regridded import source_planes
 from ndvol.geometry import Grid
 from ndvol.geometry.resampling import repeat_planes
@@ -21,14 +21,20 @@ OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-no
 
 @dataclass(frozen=True, slots=True)
 class OnImage:
-    """What labels need of an image: its grid and attributes as it is stored."""
+    """What labels need of an image: its series, and its grid and attributes as it is stored."""
 
+    series: Series
     grid: Grid
     facts: Mapping[str, float | int | str]
 
 
-def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> tuple[Grid, Sequence[LabelData]]:
-    """Structures on the one grid of `images` that they fit, and that grid."""
+def same_source(image: Series, structures: Series) -> bool:
+    """True when a reader that finds both in one source gave them one key."""
+    return (image.reader, image.key) == (structures.reader, structures.key)
+
+
+def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> list[tuple[Grid, LabelData]]:
+    """Structures on the one grid of `images` that they fit, each with its grid: with the image's t axis or without."""
     [series] = planned.series
     different: list[OnImage] = []
     for image in images:
@@ -51,8 +57,8 @@ def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> tuple[G
     return drawn[0]
 
 
-def _draw_on(planned: PlannedLabel, image: OnImage) -> tuple[Grid, Sequence[LabelData]]:
-    """Structures on the spatial grid of an image, and that grid."""
+def _draw_on(planned: PlannedLabel, image: OnImage) -> list[tuple[Grid, LabelData]]:
+    """Structures on the grid of an image, each with its own axes of it."""
     [series] = planned.series
     drawer = reader(series.reader)
     if not isinstance(drawer, StructureReader):
@@ -70,12 +76,15 @@ def _draw_on(planned: PlannedLabel, image: OnImage) -> tuple[Grid, Sequence[Labe
             hint="the image was resampled, and these structures are no longer on its grid: import both as they are",
             code=error.code,
         ) from error
-    return spatial, _on_every_plane(drawn, spatial, image.facts)
+    if not same_source(image.series, series):
+        drawn = _on_every_plane(drawn, spatial, image.facts)
+    moving = with_axes(image.grid, "t" + spatial.axes) if "t" in image.grid.axes else spatial
+    return [(spatial if data.array.ndim == len(spatial.axes) else moving, data) for data in drawn]
 
 
 def _on_every_plane(
-    drawn: Sequence[LabelData], image: Grid, facts: Mapping[str, float | int | str]
-) -> Sequence[LabelData]:
+    drawn: tuple[LabelData, ...], image: Grid, facts: Mapping[str, float | int | str]
+) -> tuple[LabelData, ...]:
     """The structures, where need be also on the planes of the image that were interpolated.
 
     Whoever drew on the source's planes left those between them empty: they get the labels of the nearest plane. What
@@ -88,9 +97,9 @@ def _on_every_plane(
     if not between or any(data.array.take(between, axis).any() for data in drawn):
         return drawn
     note = f"drawn on the source's planes: {len(between)} interpolated planes hold the labels of the nearest of them"
-    return [
+    return tuple(
         replace(data, array=repeat_planes(data.array, axis, indices), warnings=(*data.warnings, note)) for data in drawn
-    ]
+    )
 
 
 def with_axes(grid: Grid, axes: str) -> Grid:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ndvol.errors import CategoryError
 from ndvol.formats import Series
+from ndvol.formats.slices import SUFFIX, slice_categories
 from ndvol.importing.bids import DERIVATIVES, BidsName, bids_name
 
 IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesval", "img"})
@@ -140,12 +141,12 @@ def bids_datasets(places: Iterable[Place]) -> set[str]:
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
     channel = _CHANNEL.match(series.name)
     if table is None:
-        return Place(series, "image", group, key, "", series.name, root)
+        return Place(series, "image", group, key, series.volume, series.name, root)
     if channel and key.endswith(series.name):
         name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
         key = key.removesuffix(f"_{channel[2]}")
         return Place(series, "image", group, key, name, channel[1], root, whole=key)
-    name = table.channels.get(0, "") if len(table.channels) == 1 else ""
+    name = series.volume or (table.channels.get(0, "") if len(table.channels) == 1 else "")
     return Place(series, "image", group, key, name, series.name, root, channels=_channels_along_t(series, table))
 
 
@@ -170,7 +171,7 @@ def _folder_role(series: Series) -> tuple[str, str, str, str]:
 
 
 def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
-    """The ``dataset.json`` files among `files`, by their folder.
+    """The ``dataset.json`` files and slice exports among `files`, by their folder.
 
     Raises
     ------
@@ -178,6 +179,8 @@ def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
     """
     tables = {}
     for file in files:
+        if file.endswith(SUFFIX) and (rows := slice_categories(root / file)):
+            tables[_folder(file)] = DatasetTable({}, tuple(rows))
         if PurePosixPath(file).name != "dataset.json":
             continue
         try:
@@ -192,9 +195,13 @@ def read_tables(root: Path, files: Sequence[str]) -> dict[str, DatasetTable]:
             categories = categories_of_labels(data["labels"])
         except (TypeError, ValueError) as error:
             raise CategoryError(f"the labels or channels of {file} make no sense", got=error) from error
-        folder = PurePosixPath(file).parent.as_posix()
-        tables["" if folder == "." else folder] = DatasetTable(names, categories)
+        tables[_folder(file)] = DatasetTable(names, categories)
     return tables
+
+
+def _folder(file: str) -> str:
+    folder = PurePosixPath(file).parent.as_posix()
+    return "" if folder == "." else folder
 
 
 def categories_of_labels(labels: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

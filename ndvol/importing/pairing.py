@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ndvol.formats import Series
+from ndvol.importing.drawing import same_source
 from ndvol.importing.layouts import IMAGE_FOLDERS, LABEL_FOLDERS, DatasetTable, Place
 from ndvol.importing.names import case_names, image_names, label_name, numbered, proposed_name, slug
 from ndvol.importing.options import ImportOptions
@@ -242,6 +243,8 @@ def add_structures(
         named = [hit for uid in series.refers_to for hit in by_uid.get(uid, ())]
         mates = by_frame.get(series.frame, []) if series.frame else []
         hits = [hit for hit in named if series.frame and hit[1].series.frame == series.frame] if named else mates
+        if not series.frame and not hits:
+            hits = [(i, v) for i, case in enumerate(cases) for v in case.images if same_source(v.series, series)]
         found = {i for i, _ in hits}
         if len(found) == 1:
             [at] = found

@@ -46,7 +46,7 @@ def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> Impor
     given = {label_root / file for file in label_files}
     files = [file for file in files if root / file not in given]
     tables = read_tables(root, files)
-    used = {f"{folder}/dataset.json".lstrip("/") for folder in tables}
+    used = {f"{folder}/dataset.json".lstrip("/") for folder in tables} & set(files)
     with privacy.quiet():
         series, verdicts, dicom = _scan(root, [file for file in files if file not in used], options)
     verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]

@@ -3,6 +3,7 @@
 import ndvol.hdf5  # noqa: F401  (before h5py: it turns the search for plug-ins off)
 from ndvol.store.codec import FAST, Codec
 from ndvol.store.hdf5 import forget
+from ndvol.store.objects import object_mask
 from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
 from ndvol.store.verify import FORMAT_VERSION, Damage, file_sha256, verify_file
 from ndvol.store.writer import CaseWriter, sync_folder
@@ -16,6 +17,7 @@ __all__ = [
     "Hdf5Source",
     "file_sha256",
     "forget",
+    "object_mask",
     "open_case",
     "open_hdf5",
     "read_identity",

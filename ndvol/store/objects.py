@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ndvol.errors import DamageError
+
 POLICIES = ("component", "category")
 
 
@@ -42,3 +44,33 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
             stop = [b.start + p.stop for b, p in zip(box, part, strict=True)]
             rows.append([value, int(sizes[number]), *start, *stop])
     return np.array(rows, np.int64).reshape(-1, 2 + 2 * labels.ndim)
+
+
+def object_mask(labels: NDArray[Any], value: int, voxels: int) -> NDArray[np.bool_]:
+    """The voxels of one object of `find_objects`, out of the labels in its box.
+
+    Where several components of the value meet in the box, the object is the one that reaches all its sides and has
+    its number of voxels.
+
+    Raises
+    ------
+    DamageError : when the box holds no such object.
+
+    >>> object_mask(np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0]]), 1, 4).tolist()
+    [[True, False, True], [False, True, False], [True, False, False]]
+    """
+    mask = np.asarray(labels == value)
+    if np.count_nonzero(mask) == voxels:
+        return mask
+    parts, count = ndimage.label(mask, np.ones((3,) * mask.ndim, bool))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    whole = tuple(slice(0, n) for n in mask.shape)
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        if box == whole and sizes[number] == voxels:
+            return np.asarray(parts == number)
+    raise DamageError(
+        f"the labels hold no object of value {value} where the catalogue says",
+        got=f"{np.count_nonzero(mask)} voxels of the value in the box",
+        expected=f"an object of {voxels}",
+        hint="run `ndvol verify`",
+    )

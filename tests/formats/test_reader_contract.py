@@ -14,7 +14,10 @@ import pytest
 import SimpleITK
 from PIL import Image
 
+from ndvol.catalog import Catalog
+from ndvol.categories import CategoryTree
 from ndvol.errors import NdvolError
+from ndvol.exporting import export_slices
 from ndvol.formats import Series, readers
 from ndvol.formats.arrays import ArrayReader
 from ndvol.formats.dicom import DicomReader
@@ -24,8 +27,12 @@ from ndvol.formats.itk_images import ItkReader
 from ndvol.formats.neuro import NeuroReader
 from ndvol.formats.nifti import NiftiReader
 from ndvol.formats.pictures import PictureReader
+from ndvol.formats.slices import SliceReader
 from ndvol.formats.video import VideoReader
 from ndvol.formats.writing import write_dicom_series, write_nifti, write_pictures
+from ndvol.importing.case import describe_case
+from ndvol.opening import open_case
+from ndvol.store import CaseWriter
 
 
 def _write(name, root, voxels, grid):
@@ -68,6 +75,14 @@ def _write(name, root, voxels, grid):
         frames = [Image.fromarray(plane) for plane in grey]
         for file in ("b.gif", "c.png", "d.webp"):
             frames[0].save(root / file, save_all=True, append_images=frames[1:], lossless=True)
+    elif name == "kwcoco":
+        path = root / "case.h5"
+        with CaseWriter(path, case="ct", uuid="ct") as writer:
+            writer.add_image("CT", voxels, grid)
+            writer.add_image("PET", (voxels + 300).astype(np.uint8), grid)
+        record = describe_case(path, "known", CategoryTree((), (), ()))
+        export_slices(Catalog({"ct": record}, CategoryTree((), (), ()), open_case), root / "slices")
+        path.unlink()
     elif name == "arrays":
         np.save(root / "a.npy", voxels)
         np.savez_compressed(root / "b.npz", voxels=voxels.astype(">i2"))
@@ -86,6 +101,7 @@ def _write(name, root, voxels, grid):
         NeuroReader,
         NiftiReader,
         PictureReader,
+        SliceReader,
         VideoReader,
     ],
     ids=lambda r: r.name,

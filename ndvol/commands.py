@@ -1,0 +1,49 @@
+"""What all commands share: exit codes, errors as one line, and commands that are loaded when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from ndvol.errors import NdvolError, StorageFullError
+
+EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
+EXIT_CODES = """
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refused, 4 damage found,
+74 no space left, 130 stopped.
+"""
+
+LATER = {"export": "ndvol.export_command:export"}
+"""Commands with a file of their own: name -> module and function."""
+
+
+class Commands(click.Group):
+    """Turns our errors into one line on stderr and an exit code; a user's mistake never shows a traceback.
+
+    Commands with a file of their own are loaded when they are called, or listed.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *LATER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LATER:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = LATER[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NdvolError as error:
+            click.echo(f"ndvol: {error} [{error.code}]", err=True)
+            ctx.exit(EXIT_FULL if isinstance(error, StorageFullError) else EXIT_FAILED)
+        except (OSError, MemoryError) as error:
+            click.echo(f"ndvol: {error or 'out of memory'}", err=True)
+            ctx.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            click.echo("ndvol: stopped; run the same command again to go on", err=True)
+            ctx.exit(EXIT_STOPPED)
