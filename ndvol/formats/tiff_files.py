@@ -180,11 +180,6 @@ def _header(path: str, file: tifffile.TiffFile, size: int) -> Tiff:
             code="mixed-pages",
         )
     series = file.series[0]
-    if series.is_multifile:
-        # Its pages would come from files that the series does not name, wherever they lie.
-        raise SourceError(
-            f"{path} is one file of an OME-TIFF of several", hint="save it as one file", code="several-files"
-        )
     page = series.keyframe
     axes = "".join(_AXES.get(a, "?") for a in series.axes)
     if "?" in axes or len(set(axes)) != len(axes):

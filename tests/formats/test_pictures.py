@@ -308,21 +308,3 @@ def test_cut_tiff_is_never_a_shorter_volume(tmp_path, scan, options, cut):
         except SourceError:
             continue
         np.testing.assert_array_equal(array, DEEP)
-
-
-def test_an_ome_tiff_of_several_files_is_refused(tmp_path, refusal):
-    """tifffile would read the other file's pages, which the series does not name."""
-    planes = [
-        f'<TiffData FirstZ="{k}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{k}</UUID></TiffData>'
-        for k, name in enumerate(("a.ome.tif", "b.ome.dat"))
-    ]
-    xml = (
-        '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
-        'UUID="urn:uuid:0"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="8" '
-        f'SizeY="8" SizeZ="2" SizeC="1" SizeT="1">{"".join(planes)}</Pixels></Image></OME>'
-    )
-    for name in ("a.ome.tif", "b.ome.dat"):
-        tifffile.imwrite(tmp_path / name, np.zeros((8, 8), np.uint8), description=xml, metadata=None)
-    code, message = refusal(PictureReader(), tmp_path)
-    assert code == "several-files"
-    assert "one file of an OME-TIFF of several" in message
