@@ -11,15 +11,15 @@ from typing import Any
 
 import kwimage
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from ndvol.backends import open_picture
+from ndvol.backends import Origin, picture_origin
 from ndvol.catalog import CaseRecord, case_of_image
 from ndvol.catalog.dataset import channel_names
-from ndvol.coco.backends import Origin, Volumes, file_digest, file_stamp
 from ndvol.coco.frame import IDENTITY, Frame, Part, without_channels
+from ndvol.coco.opened import Volumes
 from ndvol.errors import CatalogError, OptionError, SourceError, UnknownNameError
+from ndvol.formats.kept import stamp_of
 from ndvol.geometry import Grid
 from ndvol.opening import open_case
 from ndvol.sampling.aligned import restrict
@@ -127,7 +127,7 @@ class Frames:
         path = self._path(asset)
 
         def volume() -> Volume:
-            return self._volumes[Origin(file_stamp(path), partial(file_digest, path), partial(open_picture, path))]
+            return self._volumes[picture_origin(path)]
 
         if asset.get("channels"):
             return Part(channel_names(asset["channels"]), volume)
@@ -144,12 +144,9 @@ class Frames:
         facts = {"asset": dict(asset), "image": dict(self.image(gid)), "space": space, "shape": shape}
         recipe = json.dumps([spec, interpolation, facts], sort_keys=True, default=str)
 
-        def digest() -> str:
-            return xxhash.xxh3_128_hexdigest(f"{file_digest(path)} {recipe}".encode())
-
         def volume() -> Volume:
             make = partial(_warped, self._dset, gid, spec, space, interpolation)
-            return self._volumes[Origin((file_stamp(path), recipe), digest, make)]
+            return self._volumes[Origin((str(path),), make, recipe)]
 
         return Part(channel_names(spec), volume)
 
@@ -172,7 +169,7 @@ class Frames:
     def case(self, gid: int) -> Case:
         """The case behind an image that has an ``ndvol`` key."""
         record = self._record(self.image(gid))
-        stamp = file_stamp(Path(record.path))
+        stamp = stamp_of(record.path)
         found = self._cases.get(record.path)
         if found is None or found[0] != stamp:
             if len(self._cases) >= KEPT_CASES:

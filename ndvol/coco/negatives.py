@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import floor, prod
 from typing import Any
@@ -53,6 +53,7 @@ class Negatives:
         self._window, self._limit = tuple(window), floor(max_overlap * prod(window))
         self._places = Places.inside([o.shape for o in self._images], self._window)
         self._exact: list[Admissible] | None = None
+        self._fewest = prod(window)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, Window]:
         """An image id and a window in it.
@@ -73,7 +74,8 @@ class Negatives:
             raise SamplingError(
                 f"no window of {self._window} voxels is negative: all {len(self._places)} positions in "
                 f"{len(self._images)} images were examined",
-                expected=f"at most {self._limit} annotated voxels in one of them",
+                got=f"at least {self._fewest} annotated voxels in each",
+                expected=f"at most {self._limit}",
                 hint="use smaller window_dims, or a larger max_overlap",
             )
         number = int(rng.integers(ends[-1]))
@@ -86,8 +88,13 @@ class Negatives:
         outline = self._images[number]
         low, lengths = self._places.low[number].tolist(), self._places.lengths[number].tolist()
         starts = Starts(outline.shape, low, lengths, self._window)
-        counts = count_planes(starts.region, starts.window, partial(self.annotated, outline.gid))
-        return Admissible(starts, (plane <= self._limit for plane in counts))
+        mask = partial(self.annotated, outline.gid)
+        return Admissible(starts, self._judged(count_planes(starts.region, starts.window, mask)))
+
+    def _judged(self, counts: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.bool_]]:
+        for plane in counts:
+            self._fewest = min(self._fewest, int(plane.min()))
+            yield plane <= self._limit
 
     def annotated(self, gid: int, window: Window) -> NDArray[np.bool_]:
         """True at the annotated voxels of a window, False outside the image."""

@@ -11,12 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from ndvol.backends import backend_of
 from ndvol.catalog.dataset import coerce_dataset, demo_dataset
 from ndvol.coco.annotations import Annotations
 from ndvol.coco.answers import Answers, labelled
-from ndvol.coco.backends import Volumes, backend_of
 from ndvol.coco.frames import Frames
 from ndvol.coco.keys import known_keys, unknown_key
+from ndvol.coco.opened import Volumes
 from ndvol.coco.patch import read_patch
 from ndvol.coco.picture import IndexedImage
 from ndvol.coco.plan import Planner
@@ -38,8 +39,10 @@ class CocoSampler:
         first needed; after an edit make a new sampler.
     workdir : folder for converted pictures.
     backend : how pictures are kept: ``hdf5`` converts each once and then reads chunks of it, ``npy`` maps them
-        uncompressed, None decodes a picture as a whole when a window of it is read and keeps the last ones in
-        memory. ``auto`` is ``hdf5`` with a `workdir`, else None. Cases of a bundle are read in place by all of them.
+        uncompressed, ``cog`` makes tiled TIFF of them, without loss; what is stored is named by the picture's bytes.
+        None reads TIFF in place by the tiles that a window touches, and decodes other pictures as a whole and keeps
+        the last ones in memory. ``auto`` is ``hdf5`` with a `workdir`, else None. Cases of a bundle are read in place
+        by all of them.
     touching : ndsampler's rule for what a window sees: boxes alone count, and a common border is enough.
     verbose : accepted, nothing is printed.
 

@@ -83,6 +83,7 @@ def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
                 array = blobs(sizes, 10 * number + seed, np.uint16 if seed else np.uint8)
                 facts = {"source_names": {"7": ["Zyste"]}}
                 writer.add_label(label, array, where, categories=CATEGORIES, attributes=facts)
+            writer.set_provenance({})
         write_preview(path, path.with_suffix(".png"))
         records.append(describe_case(path, file_sha256(path), TREE))
     (folder / "data.kwcoco.json").write_text(json.dumps(coco_from_records(records, TREE, folder)))
