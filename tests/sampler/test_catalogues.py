@@ -69,6 +69,15 @@ def test_a_catalogue_that_does_not_say_means_what_its_label_volumes_name(bundle,
     assert drawn_cases(catalog, "tumour") == {"a", "b"}
 
 
+def test_a_refused_label_leaves_open_what_it_would_have_shown(bundle, tmp_path):
+    def edit(name, facts):
+        if name == "a":
+            facts["refused_labels"] = 1
+        del facts["examined"]
+
+    assert drawn_cases(edited(bundle, tmp_path, edit), "tumour") == {"b"}
+
+
 def test_nobody_was_examined(bundle, tmp_path):
     catalog = edited(bundle, tmp_path, lambda name, facts: facts.update(examined=[]))
     with pytest.raises(SamplingError, match="negatives need cases with labels"):
