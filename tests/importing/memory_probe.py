@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ndvol.importing.case import import_case
-from ndvol.importing.plan import plan_import
+from ndvol.importing.planning import plan_import
 from ndvol.importing.workers import attempt_all
 
 
