@@ -7,8 +7,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from ndvol.importing import plan_import
 from ndvol.importing.case import import_case
+from ndvol.importing.planning import plan_import
 from ndvol.importing.workers import attempt_all
 
 
