@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def demo_dataset(key: str, **options: Any) -> Any:
 
     kwcoco writes its pictures to the user's cache folder, once.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):  # it shows its progress, whatever `verbose` says
         warnings.simplefilter("ignore")  # it would prefer GDAL and compiled extensions
         return kwcoco.CocoDataset.demo(key, **{"verbose": 0, **options})
 
