@@ -141,7 +141,8 @@ def bids_datasets(places: Iterable[Place]) -> set[str]:
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
     channel = _CHANNEL.match(series.name)
     if table is None:
-        return Place(series, "image", group, key, series.volume, series.name, root)
+        whole = key if series.volume else ""  # a reader that names its images knows which belong together
+        return Place(series, "image", group, key, series.volume, series.name, root, whole=whole)
     if channel and key.endswith(series.name):
         name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
         key = key.removesuffix(f"_{channel[2]}")
