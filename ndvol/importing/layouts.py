@@ -140,14 +140,15 @@ def bids_datasets(places: Iterable[Place]) -> set[str]:
 
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
     channel = _CHANNEL.match(series.name)
+    if series.volume:  # a reader that names its images knows which belong together
+        return Place(series, "image", group, key, series.volume, series.name, root, whole=key)
     if table is None:
-        whole = key if series.volume else ""  # a reader that names its images knows which belong together
-        return Place(series, "image", group, key, series.volume, series.name, root, whole=whole)
+        return Place(series, "image", group, key, "", series.name, root)
     if channel and key.endswith(series.name):
         name = table.channels.get(int(channel[2]), f"channel-{int(channel[2])}")
         key = key.removesuffix(f"_{channel[2]}")
         return Place(series, "image", group, key, name, channel[1], root, whole=key)
-    name = series.volume or (table.channels.get(0, "") if len(table.channels) == 1 else "")
+    name = table.channels.get(0, "") if len(table.channels) == 1 else ""
     return Place(series, "image", group, key, name, series.name, root, channels=_channels_along_t(series, table))
 
 
