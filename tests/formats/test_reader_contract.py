@@ -30,7 +30,7 @@ from ndvol.formats.pictures import PictureReader
 from ndvol.formats.slices import SliceReader
 from ndvol.formats.video import VideoReader
 from ndvol.formats.writing import write_dicom_series, write_nifti, write_pictures
-from ndvol.importing.case import describe_case
+from ndvol.importing.record import describe_case
 from ndvol.opening import open_case
 from ndvol.store import CaseWriter
 
@@ -80,6 +80,7 @@ def _write(name, root, voxels, grid):
         with CaseWriter(path, case="ct", uuid="ct") as writer:
             writer.add_image("CT", voxels, grid)
             writer.add_image("PET", (voxels + 300).astype(np.uint8), grid)
+            writer.set_provenance({})
         record = describe_case(path, "known", CategoryTree((), (), ()))
         export_slices(Catalog({"ct": record}, CategoryTree((), (), ()), open_case), root / "slices")
         path.unlink()
