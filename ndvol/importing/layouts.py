@@ -139,8 +139,6 @@ def bids_datasets(places: Iterable[Place]) -> set[str]:
 
 
 def _image_place(series: Series, group: str, key: str, root: str, table: DatasetTable | None) -> Place:
-    if series.volume:
-        return Place(series, "image", group, key, series.volume, series.name, root, whole=key)
     channel = _CHANNEL.match(series.name)
     if series.volume:  # a reader that names its images knows which belong together
         return Place(series, "image", group, key, series.volume, series.name, root, whole=key)
