@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -14,7 +14,7 @@ from ndvol.coco.frame import IDENTITY, Frame
 from ndvol.coco.frames import Frames
 from ndvol.coco.lattice import Box, Lattice
 from ndvol.coco.masks import Masks
-from ndvol.errors import CatalogError, OptionError
+from ndvol.errors import CatalogError
 from ndvol.geometry import Window
 
 
@@ -25,14 +25,21 @@ class Boxes:
     Attributes
     ----------
     axes : that the boxes are over.
+    labels : (n,) the label volume of each, "" for those without.
     aids : (n,) annotation ids.
     start, stop : (n, axes) half-open; not clipped, and not integers where the file's are not.
     """
 
     axes: str
+    labels: tuple[str, ...]
     aids: NDArray[np.int64]
     start: NDArray[np.float64]
     stop: NDArray[np.float64]
+
+    def take(self, rows: Sequence[int]) -> Boxes:
+        """Some of the boxes."""
+        at = np.array(rows, np.intp)
+        return Boxes(self.axes, tuple(self.labels[k] for k in rows), self.aids[at], self.start[at], self.stop[at])
 
 
 class Annotations:
@@ -47,14 +54,17 @@ class Annotations:
         return {**self.__dict__, "_boxes": {}}
 
     def of(self, gid: int) -> Boxes:
-        """The boxes of an image, in its own axes (of a case: those of its first image, without c)."""
+        """The boxes of an image, in its own axes. Of a case: in the axes of its first image without c, those of each
+        label volume in the indices of its own grid.
+        """
         if gid not in self._boxes:
             whole, image = self._frames.outline(gid), self._frames.image(gid)
             aids = sorted(self._dset.index.gid_to_aids[gid])
             rows = [_box(self._dset.anns[aid], whole, image) for aid in aids]
             table = [[[row.start[a] for a in whole.axes], [row.extent[a] for a in whole.axes]] for row in rows]
             start, extent = np.array(table, np.float64).reshape(len(aids), 2, len(whole.axes)).swapaxes(0, 1)
-            self._boxes[gid] = Boxes(whole.axes, np.array(aids, np.int64), start, start + extent)
+            labels = tuple(_label_of(self._dset.anns[aid]) for aid in aids)
+            self._boxes[gid] = Boxes(whole.axes, labels, np.array(aids, np.int64), start, start + extent)
         return self._boxes[gid]
 
     def box(self, aid: int) -> Box:
@@ -66,17 +76,11 @@ class Annotations:
     def in_frame(self, frame: Frame) -> Boxes:
         """The boxes of a frame's image, where they lie in the scene that the frame belongs to.
 
-        Raises
-        ------
-        OptionError : when the channels lie on another grid than the annotations of the case.
+        Objects on another grid of the case are left out.
         """
-        if not frame.annotated:
-            raise OptionError(
-                f"the channels {'|'.join(frame.channels)} of image {frame.gid} lie on another grid than the boxes",
-                hint="read them with with_annots=False",
-                code="other-grid",
-            )
         own = self.of(frame.gid)
+        if frame.labels is not None:
+            own = own.take([k for k, label in enumerate(own.labels) if label in frame.labels])
         matrix = frame.to_scene
         start, stop = (own.start, own.stop) if own.axes == frame.axes else _over_axes(own, frame)
         if matrix is not IDENTITY:
@@ -84,7 +88,7 @@ class Annotations:
             y = np.stack([start[:, -2], start[:, -2], stop[:, -2], stop[:, -2]], 1)
             corners = np.einsum("ij,njk->nik", matrix[:2], np.stack([x, y, np.ones_like(x)], 1))
             start, stop = corners.min(2)[:, ::-1], corners.max(2)[:, ::-1]
-        return Boxes(frame.axes, own.aids, start, stop)
+        return Boxes(frame.axes, own.labels, own.aids, start, stop)
 
     def seen(
         self, frame: Frame, lattice: Lattice, *, visible_thresh: float = 0.0, touching: bool = False
@@ -154,6 +158,12 @@ def _over_axes(boxes: Boxes, frame: Frame) -> tuple[NDArray[np.float64], NDArray
             start[:, position] = boxes.start[:, boxes.axes.index(axis)]
             stop[:, position] = boxes.stop[:, boxes.axes.index(axis)]
     return start, stop
+
+
+def _label_of(annotation: Mapping[str, Any]) -> str:
+    """The label volume that an annotation of a case stands for."""
+    facts = annotation.get("ndvol")
+    return str(facts["label"]) if isinstance(facts, Mapping) else ""
 
 
 def _box(annotation: Mapping[str, Any], whole: Frame, image: Mapping[str, Any]) -> Box:

@@ -37,7 +37,8 @@ class Frame:
     default : the channels to read when none are asked for. channels : all, of a case those on one grid.
     to_scene : 3 x 3, (x, y) of the image to (x, y) of what is sampled: differs from 1 in videos only.
     grid : of a case; None for a picture.
-    annotated : False for images of a case on another grid than its annotations.
+    labels : of a case, the label volumes on the frame's grid, whose objects lie in it; None when all do, and "" stands
+        for what is annotated without one, on the first image.
     """
 
     gid: int
@@ -47,7 +48,7 @@ class Frame:
     default: tuple[str, ...]
     to_scene: NDArray[np.float64]
     grid: Grid | None = None
-    annotated: bool = True
+    labels: frozenset[str] | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from ndvol.errors import CatalogError, OptionError, SourceError, UnknownNameErro
 from ndvol.formats.kept import stamp_of
 from ndvol.geometry import Grid
 from ndvol.opening import open_case
-from ndvol.sampling.aligned import restrict
+from ndvol.sampling.aligned import fits, restrict
 from ndvol.volumes import ArraySource, Case, Volume
 
 KEPT_CASES, KEPT_FRAMES = 64, 2**14
@@ -57,11 +57,14 @@ class Frames:
         return self.frame(gid).shape[-2:]  # type: ignore[return-value]
 
     def outline(self, gid: int, video: Mapping[str, Any] | None = None) -> Frame:
-        """A frame without its voxels: what the catalogue says of axes, shape and place, no file opened for it."""
+        """A frame without its voxels: what the catalogue says of axes, shape and place. Of a case, its first image's.
+
+        Only cases of several images, whose labels may lie on the grid of any, are opened for it.
+        """
         image = self.image(gid)
         if isinstance(image.get("ndvol"), Mapping):
             axes, shape = without_channels(image["ndvol"]["axes"], image["ndvol"]["shape"])
-            return Frame(gid, axes, shape, (), (), IDENTITY)
+            return Frame(gid, axes, shape, (), (), IDENTITY, labels=self._labels(gid, 0))
         shape, to_scene = self._space(image, video)
         return Frame(gid, "yx", shape or self.size(gid), (), (), to_scene)
 
@@ -159,9 +162,35 @@ class Frames:
         first = case.images[used[0]]
         parts = tuple(Part(channels[n], partial(_on_grid, case.name, case.images[n], first)) for n in used)
         grid = restrict(first.grid, "t")
-        reference = restrict(case.images[next(iter(channels))].grid, "t")
-        annotated = _lengths(grid) == _lengths(reference) and grid.matches(reference)
-        return Frame(gid, grid.axes, grid.shape, parts, every, IDENTITY, grid, annotated)
+        labels = self._labels(gid, list(channels).index(used[0]))
+        return Frame(gid, grid.axes, grid.shape, parts, every, IDENTITY, grid, labels)
+
+    def _labels(self, gid: int, number: int) -> frozenset[str] | None:
+        """The label volumes on the grid of image `number` of a case; None when that is all."""
+        names = self._record(self.image(gid)).images
+        if len(names) == 1:
+            return None
+        case = self.case(gid)
+        grid = case.images[names[number]].grid
+        found = {name for name, label in case.labels.items() if fits(label.grid, grid)}
+        return frozenset(found | {""} if fits(grid, case.images[names[0]].grid) else found)
+
+    def channels_of_label(self, gid: int, label: str) -> str:
+        """The channels on the grid of a label volume of a case; "" when that is all of them.
+
+        Raises
+        ------
+        CatalogError : when there is none.
+        """
+        names = self._record(self.image(gid)).images
+        if len(names) == 1:
+            return ""
+        found = [n for k, n in enumerate(names) if label in (self._labels(gid, k) or ())]
+        if not found:
+            raise CatalogError(f"label volume {label!r} of image {gid} lies on the grid of no image of its case")
+        case = self.case(gid)
+        every = [c for name in found for c in _channels_of(case.images[name])]
+        return "" if len(found) == len(names) else "|".join(every)
 
     def _record(self, image: Mapping[str, Any]) -> CaseRecord:
         return case_of_image(image, Path(self._dset.bundle_dpath).absolute())
@@ -242,10 +271,6 @@ def _on_grid(case: str, volume: Volume, first: Volume) -> Volume:
             code="other-grid",
         )
     return volume
-
-
-def _lengths(grid: Grid) -> dict[str, int]:
-    return {a: n for a, n in zip(grid.axes, grid.shape, strict=True) if a != "t"}
 
 
 def _affine(spec: Any) -> NDArray[np.float64]:

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.categories import CategoryTree
 from ndvol.coco.annotations import Annotations
+from ndvol.coco.frame import Frame
 from ndvol.coco.frames import Frames
 from ndvol.errors import OptionError, SamplingError
 from ndvol.geometry import Window
+from ndvol.sampling import examined_categories
 from ndvol.sampling.admissible import Admissible, Starts, count_planes
 from ndvol.sampling.options import check_share
 from ndvol.sampling.places import Places
@@ -28,7 +31,8 @@ class Negatives:
     """Draws windows of one size, uniform over all positions in all images that hold few enough annotated voxels.
 
     A voxel is annotated when it lies in the mask of an object, or in the box of one without a mask. Objects of the
-    category ``background`` do not count. A case without labels is passed over: nobody looked for objects there.
+    category ``background`` do not count. Cases in which somebody did not look for every category that the data set
+    annotates are passed over, and those with objects on another grid than their first image's, which windows lie in.
 
     Parameters
     ----------
@@ -42,8 +46,8 @@ class Negatives:
         check_share("max_overlap", max_overlap)
         self._dset, self._annotations = dset, annotations
         self._background = {c["id"] for c in dset.cats.values() if c["name"].lower() == "background"}
-        outlines = [frames.outline(gid) for gid in sorted(dset.imgs) if _is_examined(dset, gid)]
-        self._images = [o for o in outlines if len(o.axes) == len(window)]
+        self._outlines = {gid: frames.outline(gid) for gid in _examined(dset)}
+        self._images = [o for o in self._outlines.values() if len(o.axes) == len(window) and self._holds_all(o)]
         if not self._images or min(window, default=0) < 1:
             raise OptionError(
                 "no annotated image has windows of this size",
@@ -99,7 +103,7 @@ class Negatives:
     def annotated(self, gid: int, window: Window) -> NDArray[np.bool_]:
         """True at the annotated voxels of a window, False outside the image."""
         found = np.zeros(window.shape, bool)
-        boxes = self._annotations.of(gid)
+        boxes = self._annotations.in_frame(self._outlines[gid])
         start, stop = np.floor(boxes.start).astype(np.int64), np.ceil(boxes.stop).astype(np.int64)
         near = ((start < window.stop) & (stop > window.start)).all(1)
         for k in np.flatnonzero(near).tolist():
@@ -113,7 +117,19 @@ class Negatives:
                 found[inside] |= True if mask is None else mask[shared.shifted([-a for a in where.start]).slices]
         return found
 
+    def _holds_all(self, outline: Frame) -> bool:
+        """True when all objects of an image lie on the grid of its windows."""
+        return len(self._annotations.in_frame(outline).aids) == len(self._annotations.of(outline.gid).aids)
 
-def _is_examined(dset: Any, gid: int) -> bool:
-    facts = dset.imgs[gid].get("ndvol")
-    return not isinstance(facts, Mapping) or bool(facts.get("labels")) or bool(dset.index.gid_to_aids[gid])
+
+def _examined(dset: Any) -> list[int]:
+    """The pictures, and the cases in which all categories were looked for that have annotations at all."""
+    facts = {gid: dset.imgs[gid].get("ndvol") for gid in sorted(dset.imgs)}
+    named = {gid: tuple(f.get("examined", ())) for gid, f in facts.items() if isinstance(f, Mapping)}
+    if not named:
+        return list(facts)
+    tree = CategoryTree.from_coco(dset.cats.values())
+    used = {a.get("category_id") for a in dset.anns.values()} - {None}
+    sought = {tree.index_of_id(category) for category in used}
+    complete = {names: sought <= examined_categories(tree, names) for names in set(named.values())}
+    return [gid for gid in facts if gid not in named or complete[named[gid]]]

@@ -134,6 +134,13 @@ class Planner:
                 f"annotation {annotation['id']} lies in none of the images", got=f"image {annotation['image_id']}"
             )
         boxes = self._annotations.in_frame(frame)
+        if annotation["id"] not in boxes.aids:
+            raise OptionError(
+                f"annotation {annotation['id']} lies on another grid than the channels that are read",
+                got="|".join(frame.channels),
+                hint="choose the image it was drawn on, as `regions.get_positive` does",
+                code="other-grid",
+            )
         own = self._annotations.box(annotation["id"])
         start, extent = dict.fromkeys(frame.axes, 0.0), dict(zip(frame.axes, map(float, frame.shape), strict=True))
         if frame.to_scene is IDENTITY:

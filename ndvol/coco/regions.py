@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from operator import index as as_int
 from typing import Any
@@ -233,7 +233,11 @@ class CocoRegions:
         gid = annotation["image_id"]
         height, width = self._frames.outline(gid).shape[-2:]
         row = {"aid": aid, "gid": gid, "category_id": annotation["category_id"]}
-        return row | self._annotations.box(aid).keys() | {"img_width": width, "img_height": height}
+        row |= self._annotations.box(aid).keys() | {"img_width": width, "img_height": height}
+        facts = annotation.get("ndvol")
+        if isinstance(facts, Mapping) and (channels := self._frames.channels_of_label(gid, facts["label"])):
+            row["channels"] = channels
+        return row
 
     def _draw_negatives(
         self, count: int, window_dims: Sequence[int] | None, max_overlap: float, rng: Any

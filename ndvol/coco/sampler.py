@@ -48,7 +48,8 @@ class CocoSampler:
 
     A case is an image with the axes z, y, x (and t): targets have ``cz`` and ``depth``, slices for each axis, and its
     images (``CT``, ``PET`` …) are the channels. Patches have the channels on the last axis: (y, x, c), (t, y, x, c)
-    for videos, (z, y, x, c) for cases.
+    for videos, (z, y, x, c) for cases. A case on several grids is read one grid at a time: `channels` chooses which,
+    and objects on the others are left out; positives say the channels of their object's.
 
     It answers as ndsampler 0.8.1 does, but for these differences, each on purpose:
 

@@ -31,13 +31,6 @@ def add_objects(
     catalog: Catalog, record: CaseRecord, label: LabelVolume, grid: Grid, first: int, tables: Tables
 ) -> None:
     """A track per object, and its masks on the frames, whose ids count from `first`."""
-    if not _lies_on(label.grid, grid):
-        raise OptionError(
-            f"label volume {label.name!r} of case {record.name!r} lies on another grid than the first image",
-            got=f"{label.axes} {label.shape}",
-            expected=f"{grid.axes} {grid.shape}",
-            code="other-grid",
-        )
     categories = _categories(catalog, record, label)
     drawn = 0
     for value, voxels, *box in read_objects(record.path, label.name).tolist():
@@ -101,7 +94,8 @@ def _planes(
         yield number, corner, plane[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _lies_on(label: Grid, grid: Grid) -> bool:
+def lies_on(label: Grid, grid: Grid) -> bool:
+    """True when a label volume has the voxels of an image, some or all of its axes."""
     sizes = dict(zip(grid.axes, grid.shape, strict=True))
     same = all(sizes.get(a) == n for a, n in zip(label.axes, label.shape, strict=True))
     return same and label.matches(grid)

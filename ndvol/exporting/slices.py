@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from ndvol.catalog import CATALOG_NAME, CaseRecord, Catalog
 from ndvol.errors import OptionError, StoreError
-from ndvol.exporting.objects import Tables, add_objects
+from ndvol.exporting.objects import Tables, add_objects, lies_on
 from ndvol.formats.slice_video import VERSION
 from ndvol.geometry import Grid, Window
 from ndvol.sampling.aligned import restrict
 from ndvol.store import read_identity
-from ndvol.volumes import Case, LabelVolume, Volume
+from ndvol.volumes import LabelVolume, Volume
 
 FOLDER = "slices"
 
@@ -36,13 +36,12 @@ def export_slices(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
 
     Slices are lossless: PNG for uint8 and uint16 without channels and for uint8 with three, else TIFF of the same
     type. Images of a case on its first image's grid become channels of one video, called like the case; images on
-    another grid a video each. Masks are run lengths.
+    another grid have a video of their own. Labels go with the images on their grid; masks are run lengths.
 
     Raises
     ------
     StoreError : when `folder` holds a catalogue already, or cannot be written.
-    OptionError : for a case that is a picture, not a bundle's file, or whose labels lie on another grid than its
-        first image.
+    OptionError : for a case that is a picture, not a bundle's file, or with a label volume on no image's grid.
     """
     root = Path(folder)
     target = root / CATALOG_NAME
@@ -88,10 +87,10 @@ def _file_name(name: str, used: set[str]) -> str:
 
 def _add_case(catalog: Catalog, record: CaseRecord, root: Path, folder: str, tables: Tables) -> None:
     case = catalog[record.name]
-    groups = _groups(case)
-    for number, images in enumerate(groups):
+    left = dict(case.labels)
+    for number, images in enumerate(_groups([case.images[name] for name in record.images])):
         grid = restrict(images[0].grid, "t")
-        labels = case.labels if number == 0 else None
+        labels = [left.pop(name) for name, label in list(left.items()) if lies_on(label.grid, grid)]
         width, height = grid.shape[-1], grid.shape[-2]
         video = {
             "id": len(tables.videos) + 1,
@@ -107,21 +106,29 @@ def _add_case(catalog: Catalog, record: CaseRecord, root: Path, folder: str, tab
                 "affine": grid.affine.tolist(),
                 "frame": grid.frame,
                 "unit": grid.unit,
+                "first": number == 0,
                 "images": {image.name: _image_facts(image) for image in images},
-                "labels": None if labels is None else {n: _label_facts(label) for n, label in labels.items()},
+                "labels": {label.name: _label_facts(label) for label in labels},
             },
         }
         tables.videos.append(video)
         first = len(tables.images) + 1
         _add_frames(video, images, grid, root, f"{FOLDER}/{folder}", tables)
-        for label in (labels or {}).values():
+        for label in labels:
             add_objects(catalog, record, label, grid, first, tables)
+    if left:
+        label = next(iter(left.values()))
+        raise OptionError(
+            f"label volume {label.name!r} of case {record.name!r} lies on the grid of no image",
+            got=f"{label.axes} {label.shape}",
+            code="other-grid",
+        )
 
 
-def _groups(case: Case) -> list[list[Volume]]:
+def _groups(images: Sequence[Volume]) -> list[list[Volume]]:
     """The images by grid: those on the first one's grid first."""
     groups: list[list[Volume]] = []
-    for image in case.images.values():
+    for image in images:
         grid = restrict(image.grid, "t")
         for group in groups:
             other = restrict(group[0].grid, "t")

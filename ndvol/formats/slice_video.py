@@ -108,7 +108,7 @@ def _check_facts(facts: Mapping[str, Any], grid: Grid) -> None:
             raise SourceError(f"image {name!r} has no usable type or attributes", got=image["dtype"])
         if channels is not None and (not isinstance(channels, int) or channels < 1):
             raise SourceError(f"image {name!r} has no usable number of channels", got=channels)
-    for name, label in (facts["labels"] or {}).items():
+    for name, label in facts["labels"].items():
         left_out = set(grid.axes) - set(label["axes"])
         if np.dtype(str(label["dtype"])).kind not in "iu" or left_out - {"t"}:
             raise SourceError(f"label volume {name!r} has no usable type or axes", got=(label["dtype"], label["axes"]))

@@ -49,9 +49,10 @@ class SliceReader:
                     with proved(source):
                         claimed |= {_path(root, file, f) for f in _files_of(data, video["id"])}
                         found = list(_series(root, file, data, video))
-                    if twice := {(s.key, s.volume) for s in found} & seen:
+                    images = {(s.key, s.volume) for s in found if s.axes}
+                    if twice := images & seen:
                         raise SourceError("two videos are the same volume of one case", got=sorted(twice), code="twice")
-                    seen |= {(s.key, s.volume) for s in found}
+                    seen |= images
                     series += found
                 except NdvolError as error:
                     verdicts.append(Verdict.refused(source, error))
@@ -126,7 +127,7 @@ def _series(root: Path, file: str, data: Mapping[str, Any], row: Mapping[str, An
             source=f"{file}#{video.name}" + (f"/{name}" if several else ""),
             files=(file, *(_path(root, file, r["file_name"]) for r in rows)),
             key=f"{file}/{facts['uuid']}",
-            name=facts["case"] if facts["labels"] is None else video.name,
+            name=video.name if facts["first"] else str(facts["case"]),
             modality=str(image["attributes"].get("modality", "")),
             axes=own.axes,
             shape=own.shape,

@@ -10,6 +10,7 @@ import warnings
 import kwcoco
 import numpy as np
 import pytest
+from bundles import make_pet_ct
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,7 +39,7 @@ def test_overlap_is_a_shared_voxel(ndim, data):
     half = st.integers(-12, 12).map(lambda n: n / 2)
     start = [data.draw(half) for _ in range(ndim)]
     extent = [data.draw(st.integers(0, 8)) / 2 for _ in range(ndim)]
-    boxes = Boxes("tzyx"[-ndim:], np.array([1]), np.array([start]), np.array([start]) + extent)
+    boxes = Boxes("tzyx"[-ndim:], ("",), np.array([1]), np.array([start]), np.array([start]) + extent)
     lattice = Lattice(
         tuple(data.draw(st.integers(-6, 6)) for _ in range(ndim)),
         tuple(data.draw(st.integers(0, 5)) for _ in range(ndim)),
@@ -209,6 +210,34 @@ def test_cases_have_all_axes_and_their_images_as_channels(bundle):
     scaled = sampler.load_sample({"gid": ids["ct"], "scale": (0.5, 0.5, 2)})
     assert scaled["im"].shape == (10, 10, 12, 1)
     assert scaled["params"]["grid"] is None
+
+
+def test_a_case_on_two_grids_is_read_one_grid_at_a_time(tmp_path):
+    folder = make_pet_ct(tmp_path / "bundle")
+    sampler, case = CocoSampler.coerce(folder), ndvol.open(folder)["ct"]
+    with pytest.raises(OptionError, match=r"lie on different grids.*channels='CT'"):
+        sampler.load_sample({"gid": 1})
+    drawn = {"organs": 0, "uptake": 0}
+    for number in range(sampler.n_positives):
+        sample = sampler.load_positive(number)
+        facts = sampler.dset.anns[sample["target"]["aid"]]["ndvol"]
+        image, label = ("PET", "uptake") if facts["label"] == "uptake" else ("CT", "organs")
+        target = sampler.regions.get_positive(number)
+        assert target["channels"] == image
+        with pytest.raises(OptionError, match=r"different grids|lies on another grid"):
+            sampler.load_sample(target | {"channels": "CT|PET", "slices": (slice(0, 1),) * 3})
+        window = Window.between(facts["start"], facts["stop"])
+        np.testing.assert_array_equal(sample["im"][..., 0], case.images[image].read(window))
+        assert sample["params"]["grid"].matches(case.labels[label].grid.crop(window))
+        names = {sampler.dset.anns[a]["ndvol"]["label"] for a in sample["annots"]["aids"]}
+        assert names == {label}, "objects on the other grid are left out"
+        drawn[label] += 1
+        other = "CT" if image == "PET" else "PET"
+        with pytest.raises(OptionError, match="lies on another grid than the channels"):
+            sampler.load_sample({"aid": sample["target"]["aid"], "channels": other})
+    assert min(drawn.values()) > 3
+    with pytest.raises(OptionError, match="no annotated image has windows"):
+        sampler.preselect(n_neg=1, window_dims=(1, 1, 1))
 
 
 def test_frames_become_time(video):

@@ -90,6 +90,23 @@ def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
     return folder
 
 
+def make_pet_ct(folder: Path) -> Path:
+    """A bundle with one case on two grids, each with an image and a label volume."""
+    (folder / "volumes").mkdir(parents=True)
+    path = folder / "volumes" / "ct.h5"
+    rng, fine, coarse = np.random.default_rng(0), grid_of("zyx", (5, 20, 24)), grid_of("zyx", (3, 7, 9))
+    with CaseWriter(path, case="ct", uuid="petct") as writer:
+        add_image(writer, rng, "CT", fine, np.dtype("int16"), None)
+        add_image(writer, rng, "PET", coarse, np.dtype("float32"), None)
+        writer.add_label("organs", blobs(fine.shape, 3), fine, categories=CATEGORIES)
+        writer.add_label("uptake", blobs(coarse.shape, 4), coarse, categories=CATEGORIES)
+        writer.set_provenance({})
+    write_preview(path, path.with_suffix(".png"))
+    record = describe_case(path, file_sha256(path), TREE)
+    (folder / "data.kwcoco.json").write_text(json.dumps(coco_from_records([record], TREE, folder)))
+    return folder
+
+
 def add_image(writer, rng, name, grid, dtype, channels):
     shape, axes = grid.shape, grid.axes
     if channels is not None:
@@ -101,5 +118,5 @@ def add_image(writer, rng, name, grid, dtype, channels):
         info = np.iinfo(dtype)
         array = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
     where = Grid(axes, shape, grid.affine, grid.frame, grid.unit)
-    modality = "CT" if name == "CT" else "MR"
+    modality = {"CT": "CT", "PET": "PT"}.get(name, "MR")
     writer.add_image(name, array, where, attributes={"modality": modality, "value_unit": "", "EchoTime": 4.5})

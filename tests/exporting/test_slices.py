@@ -84,23 +84,13 @@ def test_a_volume_kept_as_it_was_comes_back_as_it_was_or_canonical(tmp_path):
     np.testing.assert_array_equal(canonical.labels["organs"][...], labels.transpose(1, 0, 2)[::-1])
 
 
-def test_images_on_other_grids_have_videos_of_their_own(tmp_path):
-    folder = bundles.make_bundle(tmp_path / "bundle", ("ct",))
-    path = folder / "volumes" / "ct.h5"
-    rng = np.random.default_rng(0)
-    coarse = bundles.grid_of("zyx", (3, 7, 9))
-    with bundles.CaseWriter(path, case="ct", uuid="petct") as writer:
-        bundles.add_image(writer, rng, "CT", bundles.grid_of("zyx", (5, 20, 24)), np.dtype("int16"), None)
-        bundles.add_image(writer, rng, "PET", coarse, np.dtype("float32"), None)
-        grid = bundles.grid_of("zyx", (5, 20, 24))
-        writer.add_label("organs", bundles.blobs(grid.shape, 3), grid, categories=bundles.CATEGORIES)
-        writer.set_provenance({})
-    record = bundles.describe_case(path, bundles.file_sha256(path), bundles.TREE)
-    coco = bundles.coco_from_records([record], bundles.TREE, folder)
-    (folder / "data.kwcoco.json").write_text(json.dumps(coco))
+def test_images_and_labels_on_other_grids_have_videos_of_their_own(tmp_path):
+    folder = bundles.make_pet_ct(tmp_path / "bundle")
     target = export_slices(open_catalog(folder), tmp_path / "out")
-    assert [v["name"] for v in json.loads(target.read_text())["videos"]] == ["ct", "ct.PET"]
+    videos = json.loads(target.read_text())["videos"]
+    assert [(v["name"], list(v["ndvol"]["labels"])) for v in videos] == [("ct", ["organs"]), ("ct.PET", ["uptake"])]
     again = import_tree(target.parent, tmp_path / "back")
+    assert [v for v in again.verdicts if v.status != "imported"] == []
     assert list(again) == ["ct"]
     assert_equal_cases(open_catalog(folder)["ct"], again["ct"])
 
@@ -164,6 +154,15 @@ def test_kwcoco_tools_in_between_change_nothing(original, exported, tmp_path):
         assert_equal_cases(original[name], again[name])
 
 
+def bring_back(target, folder):
+    """The cases and the verdicts of an import, also when nothing could be imported."""
+    try:
+        catalog = import_tree(target.parent, folder)
+    except ImportFailedError as error:
+        return {}, error.verdicts
+    return catalog, catalog.verdicts
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -176,31 +175,51 @@ def test_kwcoco_tools_in_between_change_nothing(original, exported, tmp_path):
         (lambda data: data["videos"][0]["ndvol"]["images"]["CT"].update(dtype="uint8"), "changed"),
         (lambda data: data["videos"][0]["ndvol"]["labels"]["organs"].update(axes="zxy"), "source"),
         (lambda data: data["images"][0].update(file_name="../../elsewhere.tif"), "source"),
+        (lambda data: data["images"].append("no image"), "unreadable"),
+    ],
+)
+def test_what_is_not_whole_is_refused(tmp_path, change, code):
+    target = export_slices(open_catalog(bundles.make_bundle(tmp_path / "bundle", ("ct",))), tmp_path / "out")
+    data = json.loads(target.read_text())
+    change(data)
+    target.write_text(json.dumps(data))
+    found, verdicts = bring_back(target, tmp_path / "back")
+    assert code in {v.code for v in verdicts if v.status == "refused"}, verdicts
+    assert "ct" not in found
+    assert not any(v.case for v in verdicts if "#" in v.source)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
         (lambda data: data["annotations"][0].update(segmentation={"size": [20, 24], "counts": [9999]}), "source"),
         (lambda data: data["annotations"][0].update(segmentation=[[0, 0, 5, 0, 5, 5]]), "source"),
         (lambda data: data["annotations"][0].pop("track_id"), "unlabelled"),
         (lambda data: data["tracks"][0].update(ndvol={"label": "organs"}), "unreadable"),
         (lambda data: data["tracks"][0]["ndvol"].update(value="x"), "unreadable"),
-        (lambda data: data["videos"].append(dict(data["videos"][0], id=99)), "incomplete"),
-        (lambda data: data["images"].append("no image"), "unreadable"),
     ],
 )
-def test_what_is_not_whole_is_refused(original, tmp_path, change, code):
-    folder = bundles.make_bundle(tmp_path / "bundle", ("ct",))
-    target = export_slices(open_catalog(folder), tmp_path / "out")
+def test_labels_that_make_no_sense_are_refused_without_their_image(original, tmp_path, change, code):
+    target = export_slices(open_catalog(bundles.make_bundle(tmp_path / "bundle", ("ct",))), tmp_path / "out")
     data = json.loads(target.read_text())
     change(data)
     target.write_text(json.dumps(data))
-    try:
-        again = import_tree(target.parent, tmp_path / "back")
-        verdicts = again.verdicts
-    except ImportFailedError as error:
-        verdicts = error.verdicts
-    assert code in {v.code for v in verdicts if v.status == "refused"}, verdicts
-    # A label that is refused does not take its image along.
-    assert not any(v.status == "imported" for v in verdicts if v.code != "incomplete" and "#" in v.source) or (
-        code == "incomplete" and len(data["videos"]) == 2
-    )
+    found, verdicts = bring_back(target, tmp_path / "back")
+    assert [(v.source.rpartition("#")[2], v.code) for v in verdicts if v.status == "refused"] == [("ct/labels", code)]
+    assert not found["ct"].labels
+    np.testing.assert_array_equal(found["ct"].images["CT"][...], original["ct"].images["CT"][...])
+
+
+def test_a_video_given_twice_is_imported_once(original, tmp_path):
+    target = export_slices(open_catalog(bundles.make_bundle(tmp_path / "bundle", ("ct",))), tmp_path / "out")
+    data = json.loads(target.read_text())
+    data["videos"].append({**data["videos"][0], "id": 99, "name": "copy"})
+    data["images"] += [{**row, "id": row["id"] + 100, "video_id": 99} for row in data["images"]]
+    target.write_text(json.dumps(data))
+    found, verdicts = bring_back(target, tmp_path / "back")
+    assert list(found) == ["ct"]
+    assert_equal_cases(original["ct"], found["ct"])
+    assert [v.code for v in verdicts if v.status == "refused"] == ["twice"]
 
 
 def test_a_mask_that_was_edited_counts_and_is_told(tmp_path):
