@@ -109,8 +109,9 @@ class _Death:
     def __str__(self) -> str:
         if self.code >= 0:
             return f"exit code {self.code}"
-        known = {s.value: s.name for s in signal.Signals}
-        return known.get(-self.code, f"signal {-self.code}")
+        # The number passes where names are hidden, see `wording`.
+        names = {s.value: f" ({s.name})" for s in signal.Signals}
+        return f"signal {-self.code}{names.get(-self.code, '')}"
 
     def error(self, case: CasePlan, limit: Callable[[CasePlan], float]) -> SourceError:
         if self.code == _OUT_OF_TIME:

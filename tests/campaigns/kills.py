@@ -99,6 +99,7 @@ class Campaign:
                 self.check_published(bundle, reference, self.older if old else {})
             self.finish(bundle, reference)
             shutil.rmtree(bundle.rename(self.folder / "done"))
+            print(f"{bundles} bundles, {self.phases.total()} kills {dict(self.phases)}", file=sys.stderr, flush=True)
         (self.folder / "stop").touch()
         looks, _ = reader.communicate(timeout=60)
         if reader.returncode:

@@ -49,7 +49,7 @@ def test_a_case_that_ends_its_process_costs_only_itself(tmp_path):
     names[3:3] = ["segv-1", "once-1"]
     names[9:9] = ["exit-1"]
     outcomes, order, tries, processes = run(tmp_path, names, 2)
-    bad = {"segv-1": "SIGSEGV", "exit-1": "exit code 7"}
+    bad = {"segv-1": "signal 11 (SIGSEGV)", "exit-1": "exit code 7"}
     for name in names:
         if name in bad:
             assert outcomes[name].code == "worker-died"
