@@ -45,18 +45,6 @@ _HOUNSFIELD = {1: 60, 2: 35, 3: 5, 4: 95, 5: 600}
 _SHAPE = (40, 96, 112)
 _SPACING = (3.0, 1.5, 1.5)
 
-NEXT_STEPS = """
-Look at {sheet}. Then:
-  ndvol ls {bundle}
-  ndvol info {bundle} toy-0
-  ndvol sample {bundle} --category lesion --window 16,32,32 -o lesions.png
-  ndvol import YOUR_DICOM_OR_NIFTI_FOLDER my-bundle --dry-run
-or in Python:
-  import ndvol
-  catalog = ndvol.open("{bundle}")
-  sampler = ndvol.VolumeSampler(catalog, window=(16, 48, 48), strategy=ndvol.Positive("lesion"), seed=0)
-  sampler[0].images["CT"].shape"""
-
 
 @dataclass(frozen=True, slots=True)
 class Toy:
