@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, truncated
+from ndvol.formats.bulk import DEFLATE_RATIO, truncated
 from ndvol.formats.faults import reason
 from ndvol.formats.mapped import MappedSource, RawVoxels
-from ndvol.formats.values import as_labels
+from ndvol.formats.values import as_stored
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
 from ndvol.volumes import Volume
@@ -72,7 +72,7 @@ class ArrayReader:
         if (head.grid.shape, str(head.dtype)) != (series.shape, series.dtype):
             raise SourceError(f"{series.source} changed since it was scanned", code="changed")
         array = _values(root, head).astype(head.dtype, copy=False)
-        array = as_labels(array, series.source) if as_label else lossless_float32(array)
+        array = as_stored(array, head.grid.axes, series.source, as_label=as_label)
         return VolumeData(array, head.grid, warnings=head.warnings)
 
     def in_place(self, root: Path, series: Series) -> Volume | None:

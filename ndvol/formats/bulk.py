@@ -248,12 +248,3 @@ def _numbers(text: bytes, dtype: np.dtype[Any]) -> bytes:
     if dtype.kind == "f":
         return np.array([float(word) for word in words], dtype).tobytes()
     return np.array([int(word) for word in words], dtype).tobytes()
-
-
-def lossless_float32(array: NDArray[Any]) -> NDArray[Any]:
-    """float64 values as float32 when that changes none of them; any other type as it is."""
-    if array.dtype != np.float64:
-        return array
-    with np.errstate(over="ignore"):
-        small = array.astype(np.float32)
-    return small if np.array_equal(small, array, equal_nan=True) else array

@@ -10,12 +10,11 @@ from typing import Any
 
 from ndvol.errors import NdvolError, SourceError, StoreError, UnknownNameError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import lossless_float32
 from ndvol.formats.faults import reason
 from ndvol.formats.guarded import in_child
 from ndvol.formats.hdf5_datasets import Part, candidates, part_of, read_part
 from ndvol.formats.hdf5_kinds import bdv_parts, fastmri_parts, is_bdv, is_fastmri
-from ndvol.formats.values import as_labels
+from ndvol.formats.values import as_stored
 from ndvol.hdf5 import get_dataset, open_once
 from ndvol.verdict import Verdict
 
@@ -60,14 +59,7 @@ class Hdf5Reader:
             if part is None or part.grid.shape != series.shape or str(part.dtype) != series.dtype:
                 raise SourceError(f"{series.source} changed since it was scanned", code="changed")
             array, warnings = read_part(part, [get_dataset(file, name) for name in part.datasets])
-        if as_label and "c" in part.grid.axes:
-            raise SourceError(
-                f"{series.source} is no label volume: it has several values per voxel",
-                got=f"axes {part.grid.axes}",
-                hint="import it as an image, or write one label map per component",
-                code="label-values",
-            )
-        array = as_labels(array, series.source) if as_label else lossless_float32(array)
+        array = as_stored(array, part.grid.axes, series.source, as_label=as_label)
         return VolumeData(
             array,
             part.grid,

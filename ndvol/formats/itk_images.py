@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import FROM_END, check_sizes, confined, lossless_float32, read_values
+from ndvol.formats.bulk import FROM_END, check_sizes, confined, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.itk_header import Head, Text
 from ndvol.formats.itk_meta import is_meta, meta_head, read_meta_text
 from ndvol.formats.itk_nrrd import is_nrrd, nrrd_head, read_nrrd_text
 from ndvol.formats.itk_segments import is_segmentation
 from ndvol.formats.mapped import MappedSource, RawVoxels
-from ndvol.formats.values import as_labels
+from ndvol.formats.values import as_stored
 from ndvol.verdict import Verdict
 from ndvol.volumes import Volume
 
@@ -52,14 +52,8 @@ class ItkReader:
             raise SourceError(f"{series.source} changed since it was scanned", code="changed")
         flat, warnings = read_values(root, head.path, head.layout)
         array = head.canonical(flat)
-        if as_label and "c" in head.grid.axes and not head.segments:
-            raise SourceError(
-                f"{series.source} is no label volume: it has several values per voxel",
-                got=f"axes {head.grid.axes}",
-                hint="import it as an image, or write one label map per component",
-                code="label-values",
-            )
-        array = as_labels(array, series.source) if as_label else lossless_float32(array)
+        axes = "" if head.segments else head.grid.axes  # the channels of a segmentation are its layers
+        array = as_stored(array, axes, series.source, as_label=as_label)
         return VolumeData(
             array,
             head.grid,

@@ -16,9 +16,9 @@ from nibabel import Minc1Image, Minc2Image
 from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
-from ndvol.formats.bulk import DEFLATE_RATIO, lossless_float32, truncated
+from ndvol.formats.bulk import DEFLATE_RATIO, truncated
 from ndvol.formats.itk_header import canonical_axes
-from ndvol.formats.values import StoredRange, volume_type
+from ndvol.formats.values import StoredRange, lossless_float32, volume_type
 from ndvol.geometry import Grid
 from ndvol.geometry.grid import LPS_FROM_RAS
 

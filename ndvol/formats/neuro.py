@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import Layout, check_sizes, confined, lossless_float32, read_values
+from ndvol.formats.bulk import Layout, check_sizes, confined, read_values
 from ndvol.formats.faults import reason
 from ndvol.formats.minc import is_minc, read_minc, read_minc_head
-from ndvol.formats.values import StoredRange, as_labels, rescale, volume_type
+from ndvol.formats.values import StoredRange, as_stored, rescale, volume_type
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
 
@@ -121,7 +121,7 @@ class NeuroReader:
             # FreeSurfer writes its tags behind the voxels.
             warnings = warnings if kind == "mgh" else [*warnings, *more]
             array = head.volume(flat)
-        array = as_labels(array, series.source) if as_label else lossless_float32(array)
+        array = as_stored(array, grid.axes, series.source, as_label=as_label)
         return VolumeData(array, grid, modality=series.modality, warnings=tuple(warnings))
 
 

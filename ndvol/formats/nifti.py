@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from ndvol.errors import NdvolError, SourceError
 from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
-from ndvol.formats.bulk import DEFLATE_RATIO, confined, lossless_float32, read_on
+from ndvol.formats.bulk import DEFLATE_RATIO, confined, read_on
 from ndvol.formats.faults import reason
 from ndvol.formats.mapped import MappedSource, RawVoxels
 from ndvol.formats.nifti_axes import INTENT_LABEL, FileAxes, axis_facts, file_axes, no_volume
-from ndvol.formats.values import StoredRange, as_labels, rescale, settled_type, volume_type
+from ndvol.formats.values import StoredRange, as_stored, rescale, settled_type, volume_type
 from ndvol.geometry import Grid
 from ndvol.verdict import Verdict
 from ndvol.volumes import Volume
@@ -108,16 +108,9 @@ class NiftiReader:
         raw, warnings = _voxels(root, head)
         array = head.layout.canonical(head.path, raw)
         array = _scaled(array, head) if array.size else array.astype(head.dtype)
-        if as_label and "c" in head.grid.axes:
-            raise SourceError(
-                f"{series.source} is no label volume: it has several values per voxel",
-                got=f"axes {head.grid.axes}",
-                hint="import it as an image, or write one label map per component",
-                code="label-values",
-            )
         if not as_label and head.attributes.get("intent_code") == INTENT_LABEL:
             warnings = [*warnings, "its header calls it a label map (intent 1002); it was imported as an image"]
-        array = as_labels(array, series.source) if as_label else lossless_float32(array)
+        array = as_stored(array, head.grid.axes, series.source, as_label=as_label)
         return VolumeData(array, head.grid, attributes=head.attributes, warnings=(*head.warnings, *warnings))
 
     def in_place(self, root: Path, series: Series) -> Volume | None:

@@ -107,6 +107,34 @@ def rescale(stored: NDArray[Any], slope: float, intercept: float, dtype: np.dtyp
     return (stored.astype(np.int64) * int(slope) + int(intercept)).astype(dtype)
 
 
+def lossless_float32(array: NDArray[Any]) -> NDArray[Any]:
+    """float64 values as float32 when that changes none of them; any other type as it is."""
+    if array.dtype != np.float64:
+        return array
+    with np.errstate(over="ignore"):
+        small = array.astype(np.float32)
+    return small if np.array_equal(small, array, equal_nan=True) else array
+
+
+def as_stored(array: NDArray[Any], axes: str, source: str, *, as_label: bool) -> NDArray[Any]:
+    """`array` as a volume stores it: a label map by `as_labels`, an image by `lossless_float32`.
+
+    Raises
+    ------
+    SourceError : code ``label-values`` for a label map with channels, and by `as_labels`.
+    """
+    if not as_label:
+        return lossless_float32(array)
+    if "c" in axes:
+        raise SourceError(
+            f"{source} is no label volume: it has several values per voxel",
+            got=f"axes {axes}",
+            hint="import it as an image, or write one label map per component",
+            code="label-values",
+        )
+    return as_labels(array, source)
+
+
 def as_labels(array: NDArray[Any], source: str) -> NDArray[Any]:
     """`array` as labels: the nearest integers in the smallest unsigned type.
 
