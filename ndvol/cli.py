@@ -98,7 +98,7 @@ def import_command(
     started = monotonic()
     named = read_categories(categories) if categories else ()
     reading = ReadOptions(**{name: options.pop(name) for name in ("on_gap", "deskew", "holes", "dataset")})
-    plan = plan_import(source, ImportOptions(categories=named, reading=reading, **options))
+    plan = plan_import(source, ImportOptions(categories=named, reading=reading, **options), jobs=jobs)
     if dry_run:
         show_plan(plan, as_json)
         return

@@ -26,8 +26,11 @@ TOP = "(top folder)"
 """The source of what lies in several files of the root itself."""
 
 
-def plan_import(source: str | Path, options: ImportOptions | None = None) -> ImportPlan:
+def plan_import(source: str | Path, options: ImportOptions | None = None, *, jobs: int = 0) -> ImportPlan:
     """Search `source` (a folder or one file) and plan its cases; reads names and headers only.
+
+    `jobs` is how many processes may read headers, where there are enough files to pay for them; the plan is the same
+    for any number.
 
     Raises
     ------
@@ -37,10 +40,10 @@ def plan_import(source: str | Path, options: ImportOptions | None = None) -> Imp
     """
     options = options or ImportOptions()
     privacy = Privacy.of(options)
-    return privacy.shield(lambda: _plan(source, options, privacy))
+    return privacy.shield(lambda: _plan(source, options, privacy, jobs))
 
 
-def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> ImportPlan:
+def _plan(source: str | Path, options: ImportOptions, privacy: Privacy, jobs: int) -> ImportPlan:
     root, files = list_files(source)
     label_root, label_files = list_files(options.labels) if options.labels else (root, [])
     given = {label_root / file for file in label_files}
@@ -48,7 +51,7 @@ def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> Impor
     tables = read_tables(root, files)
     used = {f"{folder}/dataset.json".lstrip("/") for folder in tables} & set(files)
     with privacy.quiet():
-        series, verdicts, dicom = _scan(root, [file for file in files if file not in used], options)
+        series, verdicts, dicom = _scan(root, [file for file in files if file not in used], options, jobs)
     verdicts += [Verdict(file, "skipped", "dataset-json", "its names are used") for file in sorted(used)]
     broken = _refused_series(verdicts, dicom, files)
     places = place_series([*(s for s in series if s.axes), *broken], str(root), tables)
@@ -58,7 +61,7 @@ def _plan(source: str | Path, options: ImportOptions, privacy: Privacy) -> Impor
     if options.labels:
         # Images and labels often have the same names; verdicts must tell them apart.
         with privacy.quiet():
-            found, more, also = _scan(label_root, label_files, options, prefix=LABELS)
+            found, more, also = _scan(label_root, label_files, options, jobs, prefix=LABELS)
         broken_labels = _refused_series(more, also, label_files, prefix=LABELS)
         name = Path(options.labels).resolve().name.split(".")[0]
         labels = [label_place(s, name, str(label_root)) for s in (*found, *broken_labels) if s.axes or not s.reader]
@@ -196,7 +199,7 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
 
 
 def _scan(
-    root: Path, files: Sequence[str], options: ImportOptions, prefix: str = ""
+    root: Path, files: Sequence[str], options: ImportOptions, jobs: int, prefix: str = ""
 ) -> tuple[list[Series], list[Verdict], set[str]]:
     """What the readers find, under sources that begin with `prefix`; last those sources that are DICOM."""
     series: list[Series] = []
@@ -204,7 +207,7 @@ def _scan(
     dicom: set[str] = set()
     left = list(files)
     for reader in readers().values():
-        scan = _guarded(reader, root, left, options)
+        scan = _guarded(reader, root, left, options, jobs)
         found = [replace(s, source=prefix + _readable(s.source)) for s in scan.series]
         said = [replace(v, source=prefix + _readable(v.source)) for v in scan.verdicts]
         series, verdicts = series + found, verdicts + said
@@ -218,10 +221,10 @@ def _scan(
     return series, verdicts, dicom
 
 
-def _guarded(reader: Reader, root: Path, files: Sequence[str], options: ImportOptions) -> Scan:
+def _guarded(reader: Reader, root: Path, files: Sequence[str], options: ImportOptions, jobs: int) -> Scan:
     """What a reader finds; when one of another package fails, nothing, so that the others get its files."""
     try:
-        return reader.scan(root, files, options.reading)
+        return reader.scan(root, files, options.reading, jobs=jobs)
     except Exception as error:
         if type(reader).__module__.startswith("ndvol."):
             raise  # nobody else would read those formats

@@ -69,7 +69,7 @@ def import_tree(
     StorageFullError, StoreError : when the bundle cannot be written; what was published before stays valid.
     SourceError : when `source` does not exist.
     """
-    return run_import(plan_import(source, options), bundle, jobs=jobs, progress=progress)
+    return run_import(plan_import(source, options, jobs=jobs), bundle, jobs=jobs, progress=progress)
 
 
 def run_import(plan: ImportPlan, bundle: str | Path, *, jobs: int = 0, progress: bool = False) -> Catalog:

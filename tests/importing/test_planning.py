@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ndvol.errors import ImportFailedError
-from ndvol.formats import Scan, Series, VolumeData, readers
+from ndvol.formats import Scan, Series, VolumeData, dicom_files, readers
 from ndvol.formats.writing import DicomOptions, write_dicom_series, write_nifti
 from ndvol.geometry import Grid
 from ndvol.importing import ImportOptions, import_tree, plan_import
@@ -109,3 +109,19 @@ def test_what_is_listed(tmp_path):
         (tmp_path / name).write_text("x")
     assert list_files(tmp_path) == (tmp_path, ["a/c.nii", "b.nii"])
     assert list_files(tmp_path / "b.nii") == (tmp_path, ["b.nii"])
+
+
+def test_the_plan_is_the_same_for_any_number_of_processes(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_dicom_series(tmp_path / name, ARRAY, GRID, DicomOptions(seed=name))
+    alone = plan_import(tmp_path)
+    assert len(alone.cases) == 2
+    started = []
+    pool = dicom_files.ProcessPoolExecutor
+    monkeypatch.setattr(dicom_files, "FEWEST", 5)
+    monkeypatch.setattr(
+        dicom_files, "ProcessPoolExecutor", lambda n, **options: started.append(n) or pool(n, **options)
+    )
+    assert plan_import(tmp_path, jobs=2) == alone
+    assert started == [2]
