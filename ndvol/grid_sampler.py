@@ -95,7 +95,7 @@ class GridSampler:
         fill_value: float = 0,
     ) -> None:
         self.catalog = source if isinstance(source, Catalog) else _catalog_of(source)
-        self._reader = VolumeSampler(self.catalog, window, images=images, labels=(), reading=Reading(fill_value))
+        self._reader = VolumeSampler(self.catalog, window, reading=Reading(fill_value, images=images, labels=()))
         self.axes, self.images, self.window = self._reader.axes, self._reader.images, self._reader.window
         given = tuple(overlap) if isinstance(overlap, Iterable) else (overlap,) * len(self.axes)
         self.overlap = axis_values("an overlap", given, self.axes, other=0.0)

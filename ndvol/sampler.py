@@ -16,7 +16,6 @@ from ndvol.geometry import Window
 from ndvol.opened import OpenCase, OpenCases, Reads, Seen
 from ndvol.sampling import (
     BoundStrategy,
-    Cohort,
     Negative,
     ObjectInWindow,
     Positive,
@@ -33,7 +32,7 @@ from ndvol.sampling.order import Order, even_share, shuffled
 from ndvol.sampling.report import DrawReport
 from ndvol.sampling.sample import boxes_in_window
 from ndvol.sampling.strategies import parts_of
-from ndvol.selection import examined_names, image_names, label_names, layouts, object_rows
+from ndvol.selection import Selection
 from ndvol.volumes import valid_window
 
 __all__ = ["ObjectInWindow", "Reading", "Sample", "VolumeSampler"]
@@ -49,17 +48,16 @@ class VolumeSampler:
     ----------
     catalog : the cases; all need the same axes.
     window : lengths per axis in storage order, or for the spatial axes only: then t and c are taken whole.
-    strategy : how to draw, `Uniform` by default; judges windows by all label volumes of a case, whatever `labels` says.
+    strategy : how to draw, `Uniform` by default; judges windows by all label volumes of a case, whichever are read.
     seed : not negative. Any worker, rank, order or resumed run that agrees on it gets the same samples.
-    images : names of the images to read, by default those of the first case; windows are in the first one's grid.
-    labels : names of the label volumes to read, by default all that any case has.
     length : number of samples per epoch; by default all windows of a strategy that ends, else as many as it
         takes to tile every case once.
     order : ``random``: every draw for itself. ``even``: an epoch's draws are spread evenly over all that the strategy
         can draw, in random order. Each part of a mix, category, case and voxel, object or position gets its share of
         the epoch, rounded up or down, so nothing is drawn twice before everything was drawn once; a strategy that
         ends is run through in random order. Where an evenly drawn window is not admissible, chance finds another.
-    reading : how windows become samples: what lies outside the volume, context, which objects count as visible.
+    reading : how windows become samples: which volumes are read, what lies outside them, context, which objects
+        count as visible.
 
     Raises
     ------
@@ -95,48 +93,28 @@ class VolumeSampler:
         *,
         strategy: Strategy | None = None,
         seed: int = 0,
-        images: Sequence[str] | None = None,
-        labels: Sequence[str] | None = None,
         length: int | None = None,
         order: Order = "random",
         reading: Reading | None = None,
     ) -> None:
-        records = list(catalog.records.values())
-        if not records:
-            raise SamplingError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
         self.catalog, self.reading = catalog, Reading() if reading is None else reading
         self.strategy: Strategy = Uniform() if strategy is None else strategy
-        self.images = image_names(records, images)
-        self.labels = label_names(records, labels)
         self.seed, self.epoch = whole_number("seed", seed), 0
-        grids = layouts(catalog, records, self.images[0])
-        self.axes = grids[0].axes
-        shapes = {record.name: grid.shape for record, grid in zip(records, grids, strict=True)}
-        self.shapes = shapes
-        self.window = window_lengths(window, self.axes, shapes)
+        chosen = Selection.of(catalog, self.reading.images, self.reading.labels)
+        self.images, self.labels, self.axes, self.shapes = chosen.images, chosen.labels, chosen.axes, chosen.shapes
+        self.window = window_lengths(window, self.axes, self.shapes)
         pad = self.reading.pad
         self.pad = axis_values("pad", (pad,) * len(window) if isinstance(pad, int) else pad, self.axes, other=0)
-        rows = object_rows(records, grids)
-        examined = tuple(map(examined_names, records))
-        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels, examined), rows)
-        self._cohort = Cohort(
-            tree=catalog.categories,
-            names=tuple(shapes),
-            shapes=np.array(list(shapes.values()), np.int64),
-            spacing=np.array([grid.spacing_mm for grid in grids], np.float64),
-            objects=rows,
-            cases=self._cases,
-            label_names=tuple(record.labels for record in records),
-        )
-        self._numbers = {name: number for number, name in enumerate(shapes)}
+        self._cases = OpenCases(catalog, Reads(self.axes, self.images, self.labels, chosen.examined), chosen.rows)
+        self._cohort = chosen.cohort(catalog.categories, self._cases)
+        self._numbers = {name: number for number, name in enumerate(self.shapes)}
         self._bound = self.strategy.bind(self._cohort, self.window)
         self._roles: dict[type, BoundStrategy] = {}
-        tiles = sum(prod(ceil(n / w) for n, w in zip(shape, self.window, strict=True)) for shape in shapes.values())
-        end = self._bound.length
         if order not in get_args(Order):
             raise OptionError("there is no such order", got=repr(order), expected=f"one of {get_args(Order)}")
         self.order = order
-        self._length = whole_number("length", (end or tiles) if length is None else length, least=1)
+        end = self._bound.length
+        self._length = whole_number("length", (end or self._tiles()) if length is None else length, least=1)
         if end is not None and self._length > end:
             raise OptionError("the strategy has fewer windows than the length asks for", got=length, expected=end)
 
@@ -231,6 +209,10 @@ class VolumeSampler:
         annotations = self._annotations(opened, window, opened.seen(window, labels))
         valid = valid_window(window, case.grid.shape)
         return Sample(images, labels, case.grid.crop(window), valid, annotations, target, opened.places(window))
+
+    def _tiles(self) -> int:
+        """How many windows tile every case once."""
+        return sum(prod(ceil(n / w) for n, w in zip(shape, self.window, strict=True)) for shape in self.shapes.values())
 
     def _open(self, case: str) -> OpenCase:
         if case not in self._numbers:

@@ -9,11 +9,12 @@ from math import inf, nan
 import numpy as np
 
 from ndvol.catalog import CaseRecord, Catalog
+from ndvol.categories import CategoryTree
 from ndvol.errors import OptionError, SamplingError, UnknownNameError
 from ndvol.geometry.grid import SPATIAL_AXES
-from ndvol.sampling import ObjectRows
+from ndvol.sampling import Cohort, ObjectRows
 from ndvol.sampling.aligned import missing_image
-from ndvol.sampling.options import chosen_names
+from ndvol.sampling.cohort import CaseSource
 
 PICTURE = "image"
 """Name of the image of a picture, whose record names none."""
@@ -36,9 +37,70 @@ class Layout:
     spacing_mm: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a sampler reads of each case, and what it knows before it opens one.
+
+    Attributes
+    ----------
+    records : the cases, in the catalogue's order.
+    images, labels : names of the volumes to read; windows are in the grid of the first image.
+    layouts : of the first image, by case; all over the same axes.
+    rows : the objects of all cases over these axes.
+    """
+
+    records: tuple[CaseRecord, ...]
+    images: tuple[str, ...]
+    labels: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    rows: ObjectRows
+
+    @classmethod
+    def of(cls, catalog: Catalog, images: Sequence[str] | None, labels: Sequence[str] | None) -> Selection:
+        """Settle `images` and `labels`; None: those of the first case, and all that any case has.
+
+        Raises
+        ------
+        UnknownNameError : when a case lacks an image, or no case has a label volume.
+        SamplingError : when there is no case, or the cases differ in axes.
+        """
+        records = tuple(catalog.records.values())
+        if not records:
+            raise SamplingError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
+        names = image_names(records, images)
+        grids = tuple(layouts(catalog, records, names[0]))
+        return cls(records, names, label_names(records, labels), grids, object_rows(records, grids))
+
+    @property
+    def axes(self) -> str:
+        return self.layouts[0].axes
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the first image, by case."""
+        return {record.name: layout.shape for record, layout in zip(self.records, self.layouts, strict=True)}
+
+    @property
+    def examined(self) -> tuple[tuple[str, ...] | None, ...]:
+        """What was examined, by case."""
+        return tuple(map(examined_names, self.records))
+
+    def cohort(self, tree: CategoryTree, cases: CaseSource) -> Cohort:
+        """The cases for a strategy, which opens them through `cases`."""
+        return Cohort(
+            tree=tree,
+            names=tuple(record.name for record in self.records),
+            shapes=np.array([layout.shape for layout in self.layouts], np.int64),
+            spacing=np.array([layout.spacing_mm for layout in self.layouts], np.float64),
+            objects=self.rows,
+            cases=cases,
+            label_names=tuple(record.labels for record in self.records),
+        )
+
+
 def image_names(records: Sequence[CaseRecord], images: Sequence[str] | None) -> tuple[str, ...]:
     """The images to read, of which every case has all."""
-    names = chosen_names("images", images) if images is not None else images_of(records[0])
+    names = tuple(images) if images is not None else images_of(records[0])
     if not names:
         raise OptionError("a sampler needs at least one image", got="images=()")
     for record in records:
@@ -58,7 +120,7 @@ def label_names(records: Sequence[CaseRecord], labels: Sequence[str] | None) -> 
     found = tuple(dict.fromkeys(label for record in records for label in record.labels))
     if labels is None:
         return found
-    names = chosen_names("labels", labels)
+    names = tuple(labels)
     unknown = [name for name in names if name not in found]
     if unknown:
         raise UnknownNameError(

@@ -109,8 +109,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
             raise SamplingError(
                 f"case {sample.target.case!r} has no label volume {', '.join(map(repr, missing))}",
                 got=f"labels {', '.join(sample.labels)}" if sample.labels else "no label volume",
-                hint="read none with labels=(), those that every case has with labels=(...), or draw labelled cases "
-                "only, with Positive() and Negative()",
+                hint="read none with Reading(labels=()), those of all cases with Reading(labels=...), or draw "
+                "labelled cases only, with Positive() and Negative()",
                 case=sample.target.case,
                 missing=tuple(missing),
             )

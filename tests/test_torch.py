@@ -17,7 +17,7 @@ from toy import Toy, catalog_of, random_labels  # noqa: E402
 
 from ndvol.errors import SamplingError  # noqa: E402
 from ndvol.sampler import VolumeSampler  # noqa: E402
-from ndvol.sampling import Mix, Negative, Positive, Uniform  # noqa: E402
+from ndvol.sampling import Mix, Negative, Positive, Reading, Uniform  # noqa: E402
 from ndvol.torch import PatchDataset  # noqa: E402
 
 MIX = Mix({Positive("lesion"): 1, Negative(max_overlap=0.5): 1, Uniform(): 1})
@@ -103,7 +103,7 @@ def test_a_case_without_the_labels_is_refused_not_zeroed():
     data = PatchDataset(VolumeSampler(catalog, (6, 6), length=20))
     with pytest.raises(SamplingError, match=r"case 'b' has no label volume 'organs', 'lesions'.*labels=\(\)"):
         [data[i] for i in range(20)]
-    unlabelled = PatchDataset(VolumeSampler(catalog, (6, 6), length=20, labels=()))
+    unlabelled = PatchDataset(VolumeSampler(catalog, (6, 6), length=20, reading=Reading(labels=())))
     assert {unlabelled[i]["case"] for i in range(20)} == {"a", "b"}
     labelled = Mix({Positive(): 1, Negative(max_overlap=1.0): 1})
     restricted = PatchDataset(VolumeSampler(catalog, (6, 6), length=20, strategy=labelled))
@@ -149,5 +149,5 @@ def test_volumes_on_several_grids_do_not_become_one_tensor():
     data = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2)))
     with pytest.raises(SamplingError, match=r"on several grids.*images/PET apart from the first image.*not resampled"):
         data[0]
-    alone = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2), images=["PET"]))
+    alone = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2), reading=Reading(images=["PET"])))
     assert alone[0]["image"].shape == (1, 2, 2, 2)

@@ -120,7 +120,7 @@ def place(case: str, volume: V, grid: Grid) -> Placed[V]:
             f"volume {volume.name!r} of case {case!r} lies on another grid than the sampler's first image",
             got=_summary(volume.grid),
             expected=_summary(grid),
-            hint="leave it out with images=(...) or labels=(...), or resample it before the import; other grids are "
+            hint="leave it out with Reading(images=..., labels=...), or resample it before the import; other grids are "
             "read in patient coordinates only, and never judged",
             code="other-grid",
             case=case,
@@ -156,7 +156,7 @@ def missing_image(case: str, missing: Sequence[str], found: Sequence[str]) -> Un
     return UnknownNameError(
         f"case {case!r} has no image {', '.join(map(repr, missing))}",
         got=f"images {', '.join(found)}" if found else "no image at all",
-        hint="choose images that every case has: images=(...)",
+        hint="choose images that every case has: Reading(images=...)",
         case=case,
         missing=tuple(missing),
     )

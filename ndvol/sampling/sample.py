@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index as as_int
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ndvol.errors import OptionError, SamplingError
 from ndvol.geometry import Grid, Window
 from ndvol.geometry.indexing import PadMode, check_pad_mode
-from ndvol.sampling.options import check_share
+from ndvol.sampling.options import check_share, chosen_names
 from ndvol.sampling.target import Target
 
 
@@ -31,6 +31,8 @@ class Reading:
         window is more than 0 and at least this. Where there is no mask its box counts.
     touching : without a threshold, an object is also among them when its box merely touches the window, or shares
         no voxel of the object with it: ndsampler's rule.
+    images : names of the images to read, by default those of the first case; windows are in the first one's grid.
+    labels : names of the label volumes to read, by default all that any case has.
 
     >>> Reading(pad=[1, 2]).pad
     (1, 2)
@@ -41,8 +43,13 @@ class Reading:
     pad: int | tuple[int, ...] = 0
     visible_thresh: float = 0.0
     touching: bool = False
+    images: Sequence[str] | None = None
+    labels: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        for what in ("images", "labels"):
+            if (names := getattr(self, what)) is not None:
+                object.__setattr__(self, what, chosen_names(what, names))
         check_pad_mode(self.pad_mode)
         check_share("visible_thresh", self.visible_thresh)
         try:
@@ -124,8 +131,8 @@ class Sample:
             raise SamplingError(
                 f"case {self.target.case!r} has volumes on several grids, which cannot be put together",
                 got=f"{', '.join(self.places)} apart from the first image",
-                hint="they are not resampled: leave some out with images=(...) or labels=(...), or take the samples of "
-                "VolumeSampler itself",
+                hint="they are not resampled: leave some out with Reading(images=..., labels=...), or take the "
+                "samples of VolumeSampler itself",
                 code="other-grid",
                 case=self.target.case,
             )

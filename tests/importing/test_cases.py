@@ -17,7 +17,7 @@ from ndvol.geometry import Grid, Window
 from ndvol.importing import ImportOptions, import_tree, plan_import
 from ndvol.opening import open_catalog
 from ndvol.sampler import VolumeSampler
-from ndvol.sampling import Negative, Positive
+from ndvol.sampling import Negative, Positive, Reading
 
 CT_GRID = Grid.regular("zyx", (8, 10, 12), spacing=(2.5, 0.75, 0.5), origin=(-60, 12, 8))
 """That of test_defects, whose structures and segmentations are drawn on it."""
@@ -178,7 +178,9 @@ def test_labels_on_two_grids_are_drawn_from_one_at_a_time(tmp_path):
         assert case.labels[f"labels-{image}"].grid.matches(case.images[image].grid)
     for image, corner in (("t1", (1, 2, 3)), ("adc", (2, 3, 4))):
         label = f"labels-{image}"
-        sampler = VolumeSampler(catalog, (3, 3, 3), images=(image,), labels=(label,), strategy=Positive(label), seed=1)
+        sampler = VolumeSampler(
+            catalog, (3, 3, 3), reading=Reading(images=(image,), labels=(label,)), strategy=Positive(label), seed=1
+        )
         for i in range(8):
             sample = sampler[i]
             assert sample.labels[label].any()
@@ -186,7 +188,9 @@ def test_labels_on_two_grids_are_drawn_from_one_at_a_time(tmp_path):
             assert [tuple(o.box.start) for o in sample.annotations] == [at]
         # Negatives are judged by all labels, and those of another grid cannot be.
         with pytest.raises(SamplingError, match="another grid"):
-            VolumeSampler(catalog, (3, 3, 3), images=(image,), labels=(label,), strategy=Negative(), seed=1)[0]
+            VolumeSampler(
+                catalog, (3, 3, 3), reading=Reading(images=(image,), labels=(label,)), strategy=Negative(), seed=1
+            )[0]
     # Read together, those of the other grid come in their own voxels.
     assert set(VolumeSampler(catalog, (3, 3, 3))[0].places) == {"images/t1", "labels/labels-t1"}
 
@@ -293,7 +297,7 @@ def test_a_folder_is_a_case_and_its_seg_the_label(tmp_path):
         np.testing.assert_array_equal(case.images["t1ce"], stored(2, CT_GRID))
         assert sorted(case.labels["seg"].categories) == [1, 2, 4]
         assert catalog.record(name).attributes["images"] == ["flair", "t1", "t1ce"]
-    sampler = VolumeSampler(catalog, (4, 4, 4), images=("t1", "flair"), seed=0)
+    sampler = VolumeSampler(catalog, (4, 4, 4), reading=Reading(images=("t1", "flair")), seed=0)
     assert sampler[0].images["flair"].shape == (4, 4, 4)
 
 

@@ -83,7 +83,7 @@ def test_every_voxel_of_the_window_is_covered():
 
 def test_the_reference_image_may_be_the_other_one():
     grid = PET_GRIDS["shifted"]
-    sampler = VolumeSampler(catalog(grid), (2, 2, 2), images=("PET", "CT"))
+    sampler = VolumeSampler(catalog(grid), (2, 2, 2), reading=Reading(images=("PET", "CT")))
     sample = sampler.load_sample(Target("a", Window((1, 1, 1), (2, 2, 2))))
     box = matching_box(grid, Window((1, 1, 1), (2, 2, 2)), CT_GRID)
     assert list(sample.places) == ["images/CT", "labels/organs"]
@@ -93,7 +93,7 @@ def test_the_reference_image_may_be_the_other_one():
     # Its objects are in the other grid's indices: they are not shown, and nothing is drawn by them.
     assert sample.annotations == ()
     for strategy in (Positive(), Positive(by="object"), Positive(by="object", window_dims="extent")):
-        drawn = VolumeSampler(catalog(grid), (2, 2, 2), images=("PET", "CT"), strategy=strategy)
+        drawn = VolumeSampler(catalog(grid), (2, 2, 2), reading=Reading(images=("PET", "CT")), strategy=strategy)
         with pytest.raises(SamplingError, match="'organs' of case 'a' lies on another grid") as caught:
             drawn.target(0)
         assert caught.value.code == "other-grid"
@@ -114,7 +114,7 @@ def test_times_must_agree():
         return Case("a", {**known["a"].images, "CT": cine}, {})
 
     record = replace(known.records["a"], axes="tzyx", shape=(2, *CT.shape))
-    sampler = VolumeSampler(Catalog([record], TREE, open_case), (4, 4, 4), labels=())
+    sampler = VolumeSampler(Catalog([record], TREE, open_case), (4, 4, 4), reading=Reading(labels=()))
     with pytest.raises(SamplingError, match="'PET' of case 'a' lies on another grid"):
         sampler[0]
 

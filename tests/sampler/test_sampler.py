@@ -124,13 +124,13 @@ class TestSample:
         rng = np.random.default_rng(0)
         pet, labels = rng.random((4, 5)), random_labels(rng, (4, 5))
         catalog = catalog_of({"a": Toy({"CT": rng.random((8, 10)), "PET": pet}, {"organs": labels})})
-        sampler = VolumeSampler(catalog, (3, 3), images="PET")
+        sampler = VolumeSampler(catalog, (3, 3), reading=Reading(images="PET"))
         assert len(sampler) == 4
         sample = sampler[1]
         assert list(sample.images) == ["PET"]
         assert np.array_equal(sample.images["PET"], crop(pet, sample.target.window, 0))
         assert np.array_equal(sample.labels["organs"], crop(labels, sample.target.window, 0))
-        ct = VolumeSampler(catalog, (3, 3), images=["CT"], labels=())
+        ct = VolumeSampler(catalog, (3, 3), reading=Reading(images=["CT"], labels=()))
         assert [ct.load_sample(Target("a", Window((0, 0), (8, 10)))).annotations] == [()]
 
 
@@ -177,7 +177,7 @@ class TestStream:
         catalog = catalog_of({f"c{i}": toy_2d(i, shape=s) for i, s in enumerate(shapes)})
         tiles = sum(prod(ceil(n / side) for n in shape) for shape in shapes)
         assert len(VolumeSampler(catalog, (side, side))) == tiles
-        sliding = VolumeSampler(catalog, (side, side), strategy=Sliding(), labels=())
+        sliding = VolumeSampler(catalog, (side, side), strategy=Sliding(), reading=Reading(labels=()))
         assert len(sliding) == tiles
         covered = {name: np.zeros(record.shape, int) for name, record in catalog.records.items()}
         for i in range(len(sliding)):
@@ -222,7 +222,7 @@ class TestCases:
         assert {s.target.case for s in VolumeSampler(catalog, (3, 3), strategy=mix, length=40)} == {"a"}
 
     def test_labels_that_are_not_read_are_still_judged(self):
-        sampler = VolumeSampler(pair(), (2, 2), strategy=Negative(), labels=(), length=40)
+        sampler = VolumeSampler(pair(), (2, 2), strategy=Negative(), reading=Reading(labels=()), length=40)
         arrays = {name: toy.labels["organs"] for name, toy in sampler.catalog._open_case.cases.items()}
         for sample in sampler:
             assert sample.labels == {}
@@ -250,7 +250,7 @@ class TestCases:
         with pytest.raises(SamplingError, match=r"'PET' of case 'a' lies on another grid.*\(8, 10\).*\(4, 5\)"):
             VolumeSampler(other, (2, 2))[0]
         labels = catalog_of({"a": Toy({"CT": image}, {"organs": np.ones((4, 6), np.uint8)})})
-        sampler = VolumeSampler(labels, (2, 2), labels=(), strategy=Positive())
+        sampler = VolumeSampler(labels, (2, 2), reading=Reading(labels=()), strategy=Positive())
         with pytest.raises(SamplingError, match="'organs' of case 'a' lies on another grid"):
             sampler[0]
         timed = catalog_of({"a": Toy({"CT": np.zeros((2, 4, 5))}, {"organs": np.ones((3, 2, 4, 5), np.uint8)})})
@@ -299,20 +299,25 @@ class TestOptions:
             ({"seed": 0.5}, "seed must be a whole number"),
             ({"length": 0}, "length must be a whole number; got 0; expected 1 or more"),
             ({"length": 99, "strategy": Sliding()}, "fewer windows than the length asks for; got 99; expected 26"),
-            ({"images": ()}, "at least one image"),
-            ({"images": ("CT", "CT")}, "images names a volume twice"),
         ],
     )
     def test_wrong_options_are_refused(self, options, message):
         with pytest.raises(OptionError, match=message):
             VolumeSampler(pair(), (3, 3), **options)
 
+    @pytest.mark.parametrize(
+        ("images", "message"), [((), "at least one image"), (("CT", "CT"), "images names a volume twice")]
+    )
+    def test_wrong_choices_of_images_are_refused(self, images, message):
+        with pytest.raises(OptionError, match=message):
+            VolumeSampler(pair(), (3, 3), reading=Reading(images=images))
+
     def test_names_that_are_not_there_are_refused(self):
         catalog = catalog_of({"a": toy_2d(), "b": Toy({"MR": np.zeros((4, 4))})})
-        with pytest.raises(UnknownNameError, match=r"case 'b' has no image 'CT'; got images MR; .*images=\(...\)"):
+        with pytest.raises(UnknownNameError, match=r"case 'b' has no image 'CT'; got images MR; .*\(images=...\)"):
             VolumeSampler(catalog, (3, 3))
         with pytest.raises(UnknownNameError, match="no case has a label volume 'bones'; expected some of organs"):
-            VolumeSampler(pair(), (3, 3), labels=["bones"])
+            VolumeSampler(pair(), (3, 3), reading=Reading(labels=["bones"]))
         with pytest.raises(UnknownNameError, match="there is no case 'c'"):
             VolumeSampler(pair(), (3, 3)).load_sample(Target("c", Window((0, 0), (3, 3))))
 

@@ -15,7 +15,7 @@ import ndvol
 from ndvol.errors import OptionError, SamplingError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Reorientation, SlidingWindows, Window
 from ndvol.grid_sampler import GridSampler
-from ndvol.sampling import Sliding
+from ndvol.sampling import Reading, Sliding
 from ndvol.store import CaseWriter
 from ndvol.volumes import ArraySource, Case, Volume
 
@@ -87,7 +87,7 @@ def test_there_and_back(data):
 def test_case_by_case():
     catalog, arrays = pair()
     sampler = GridSampler(catalog, (4, 5), overlap=0.5, halo=(1, 0), images="CT")
-    reference = ndvol.VolumeSampler(catalog, (4, 5), strategy=Sliding(0.5), images="CT", labels=())
+    reference = ndvol.VolumeSampler(catalog, (4, 5), strategy=Sliding(0.5), reading=Reading(images="CT", labels=()))
     assert len(sampler) == len(reference)
     for number in range(len(sampler)):
         target = reference.target(number)
