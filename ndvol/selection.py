@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf, nan
 
 import numpy as np
 
-from ndvol.catalog import CaseRecord, Catalog
+from ndvol.catalog import CaseRecord, Catalog, Objects
 from ndvol.categories import CategoryTree
 from ndvol.errors import OptionError, SamplingError, UnknownNameError
 from ndvol.geometry.grid import SPATIAL_AXES
@@ -19,7 +19,7 @@ from ndvol.sampling.cohort import CaseSource
 PICTURE = "image"
 """Name of the image of a picture, whose record names none."""
 
-MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "unknown": nan}
+MM_PER_UNIT = {"mm": 1.0, "um": 1e-3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,36 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """What a sampler knows of a case before it opens it, its objects apart. Thousands of cases share one.
+
+    Attributes
+    ----------
+    layout : of the first image that is read.
+    labels : names of all its label volumes.
+    examined : see `CaseRecord`; nothing where a label was refused, unless the catalogue says so: what that label would
+        have shown is not known.
+    """
+
+    layout: Layout
+    labels: tuple[str, ...]
+    examined: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What a sampler reads of each case, and what it knows before it opens one.
 
     Attributes
     ----------
-    records : the cases, in the catalogue's order.
+    kinds : by case, in the catalogue's order; all over the same axes.
     images, labels : names of the volumes to read; windows are in the grid of the first image.
-    layouts : of the first image, by case; all over the same axes.
     rows : the objects of all cases over these axes.
     """
 
-    records: tuple[CaseRecord, ...]
+    kinds: dict[str, Kind]
     images: tuple[str, ...]
     labels: tuple[str, ...]
-    layouts: tuple[Layout, ...]
     rows: ObjectRows
 
     @classmethod
@@ -64,50 +79,52 @@ class Selection:
         UnknownNameError : when a case lacks an image, or no case has a label volume.
         SamplingError : when there is no case, or the cases differ in axes.
         """
-        records = tuple(catalog.records.values())
-        if not records:
+        kinds: dict[str, Kind] = {}
+        objects: list[Objects] = []
+        shared: dict[Kind, Kind] = {}
+        # One record at a time: a hundred thousand of them take more memory than all that is kept of them here.
+        for record in catalog.records.values():
+            if images is None:
+                images = images_of(record)
+            check_images(record, images)
+            layout = layout_of(catalog, record, images[0])
+            kind = Kind(layout, record.labels, examined_names(record))
+            kinds[record.name] = shared.setdefault(kind, kind)
+            objects.append(objects_over(layout.axes, record, layout))
+        if images is None:
             raise SamplingError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
-        names = image_names(records, images)
-        grids = tuple(layouts(catalog, records, names[0]))
-        return cls(records, names, label_names(records, labels), grids, object_rows(records, grids))
+        check_axes(kinds)
+        found = tuple(dict.fromkeys(label for kind in shared for label in kind.labels))
+        if labels is not None:
+            check_labels(labels, found)
+        return cls(kinds, tuple(images), found if labels is None else tuple(labels), object_rows(objects))
 
     @property
     def axes(self) -> str:
-        return self.layouts[0].axes
+        return next(iter(self.kinds.values())).layout.axes
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the first image, by case."""
-        return {record.name: layout.shape for record, layout in zip(self.records, self.layouts, strict=True)}
+        return {name: kind.layout.shape for name, kind in self.kinds.items()}
 
     @property
     def examined(self) -> tuple[tuple[str, ...] | None, ...]:
         """What was examined, by case."""
-        return tuple(map(examined_names, self.records))
+        return tuple(kind.examined for kind in self.kinds.values())
 
     def cohort(self, tree: CategoryTree, cases: CaseSource) -> Cohort:
         """The cases for a strategy, which opens them through `cases`."""
+        kinds = self.kinds.values()
         return Cohort(
             tree=tree,
-            names=tuple(record.name for record in self.records),
-            shapes=np.array([layout.shape for layout in self.layouts], np.int64),
-            spacing=np.array([layout.spacing_mm for layout in self.layouts], np.float64),
+            names=tuple(self.kinds),
+            shapes=np.array([kind.layout.shape for kind in kinds], np.int64),
+            spacing=np.array([kind.layout.spacing_mm for kind in kinds], np.float64),
             objects=self.rows,
             cases=cases,
-            label_names=tuple(record.labels for record in self.records),
+            label_names=tuple(kind.labels for kind in kinds),
         )
-
-
-def image_names(records: Sequence[CaseRecord], images: Sequence[str] | None) -> tuple[str, ...]:
-    """The images to read, of which every case has all."""
-    names = tuple(images) if images is not None else images_of(records[0])
-    if not names:
-        raise OptionError("a sampler needs at least one image", got="images=()")
-    for record in records:
-        missing = [name for name in names if name not in images_of(record)]
-        if missing:
-            raise missing_image(record.name, missing, images_of(record))
-    return names
 
 
 def images_of(record: CaseRecord) -> tuple[str, ...]:
@@ -115,46 +132,28 @@ def images_of(record: CaseRecord) -> tuple[str, ...]:
     return record.images or (PICTURE,)
 
 
-def label_names(records: Sequence[CaseRecord], labels: Sequence[str] | None) -> tuple[str, ...]:
-    """The label volumes to read: those given, or all that any case has."""
-    found = tuple(dict.fromkeys(label for record in records for label in record.labels))
-    if labels is None:
-        return found
-    names = tuple(labels)
-    unknown = [name for name in names if name not in found]
+def check_images(record: CaseRecord, images: Sequence[str]) -> None:
+    """Raise unless the case has all of `images`."""
+    if not images:
+        raise OptionError("a sampler needs at least one image", got="images=()")
+    missing = [name for name in images if name not in images_of(record)]
+    if missing:
+        raise missing_image(record.name, missing, images_of(record))
+
+
+def check_labels(labels: Sequence[str], found: Sequence[str]) -> None:
+    """Raise unless all of `labels` were found in some case."""
+    unknown = [name for name in labels if name not in found]
     if unknown:
         raise UnknownNameError(
             f"no case has a label volume {', '.join(map(repr, unknown))}",
             expected=f"some of {', '.join(found) or '(none)'}",
         )
-    return names
 
 
-def examined_names(record: CaseRecord) -> tuple[str, ...] | None:
-    """What was examined in a case, see `CaseRecord`; nothing where a label was refused, unless the catalogue says so:
-    what that label would have shown is not known."""
-    if record.examined is None and record.attributes.get("refused_labels"):
-        return ()
-    return record.examined
-
-
-def layouts(catalog: Catalog, records: Sequence[CaseRecord], image: str) -> list[Layout]:
-    """The layout of `image` in each case, all over the same axes; opens cases whose record cannot tell.
-
-    Raises
-    ------
-    SamplingError : when the cases differ in axes.
-    """
-    found = []
-    for record in records:
-        axes, shape, spacing, unit = record.axes, record.shape, record.spacing, record.unit
-        if image != images_of(record)[0]:
-            grid = catalog[record.name].images[image].grid
-            axes, shape, spacing, unit = grid.axes, grid.shape, grid.spacing, grid.unit
-        steps = dict(zip((a for a in axes if a in SPATIAL_AXES), spacing, strict=True))
-        mm = tuple(steps[a] * MM_PER_UNIT[unit] if a in steps else inf for a in axes)
-        found.append(Layout(axes, shape, mm))
-    examples = {layout.axes: record.name for layout, record in zip(found, records, strict=True)}
+def check_axes(kinds: Mapping[str, Kind]) -> None:
+    """Raise unless all cases have the same axes."""
+    examples = {kind.layout.axes: name for name, kind in kinds.items()}
     if len(examples) > 1:
         raise SamplingError(
             "the cases differ in axes, so no window fits all",
@@ -162,38 +161,50 @@ def layouts(catalog: Catalog, records: Sequence[CaseRecord], image: str) -> list
             hint="sample cases with the same axes together, from a catalogue of their own",
             code="mixed-axes",
         )
-    return found
 
 
-def object_rows(records: Sequence[CaseRecord], layouts: Sequence[Layout]) -> ObjectRows:
-    """The objects of all cases as a cohort's rows, over the axes of the layouts."""
-    axes = layouts[0].axes
-    lengths = [len(record.objects) for record in records]
-    columns = {
-        name: np.concatenate([getattr(record.objects, name) for record in records])
-        for name in ("category", "label", "value", "voxels")
-    }
+def examined_names(record: CaseRecord) -> tuple[str, ...] | None:
+    """See `Kind.examined`."""
+    if record.examined is None and record.attributes.get("refused_labels"):
+        return ()
+    return record.examined
+
+
+def layout_of(catalog: Catalog, record: CaseRecord, image: str) -> Layout:
+    """The layout of `image`; opens the case where the record cannot tell."""
+    axes, shape, spacing, unit = record.axes, record.shape, record.spacing, record.unit
+    if image != images_of(record)[0]:
+        grid = catalog[record.name].images[image].grid
+        axes, shape, spacing, unit = grid.axes, grid.shape, grid.spacing, grid.unit
+    # The very same nan, so that cases without a scale are of one kind.
+    mm = [step * MM_PER_UNIT[unit] if unit in MM_PER_UNIT else nan for step in spacing]
+    steps = dict(zip((a for a in axes if a in SPATIAL_AXES), mm, strict=True))
+    return Layout(axes, shape, tuple(steps.get(a, inf) for a in axes))
+
+
+def object_rows(cases: Sequence[Objects]) -> ObjectRows:
+    """The objects of all cases as a cohort's rows; all are over the same axes."""
+    lengths = [len(objects) for objects in cases]
+    names = ("category", "label", "value", "voxels", "start", "stop")
+    columns = {name: np.concatenate([getattr(objects, name) for objects in cases]) for name in names}
     # A box without a label volume has no value; its category stands for one, so that each can be found by itself.
     columns["value"] = np.where(columns["label"] < 0, columns["category"], columns["value"])
-    boxes = [boxes_over(axes, record, layout) for record, layout in zip(records, layouts, strict=True)]
+    ends = np.cumsum(lengths)
+    first = np.repeat(ends - lengths, lengths)
     return ObjectRows.gather(
-        **columns,
-        case=np.repeat(np.arange(len(records)), lengths),
-        number=np.concatenate([np.arange(n) for n in lengths]),
-        start=np.concatenate([start for start, _ in boxes]),
-        stop=np.concatenate([stop for _, stop in boxes]),
+        **columns, case=np.repeat(np.arange(len(cases)), lengths), number=np.arange(len(first)) - first
     )
 
 
-def boxes_over(axes: str, record: CaseRecord, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Start and stop of a case's objects over `axes`: whole along an axis that the record does not have."""
+def objects_over(axes: str, record: CaseRecord, layout: Layout) -> Objects:
+    """A case's objects over `axes`: whole along an axis that the record does not have."""
     objects = record.objects
     if axes == record.axes:
-        return objects.start, objects.stop
+        return objects
     start = np.zeros((len(objects), len(axes)), np.int64)
     stop = start + np.array(layout.shape)
     for position, axis in enumerate(axes):
         if axis in record.axes:
             start[:, position] = objects.start[:, record.axes.index(axis)]
             stop[:, position] = objects.stop[:, record.axes.index(axis)]
-    return start, stop
+    return replace(objects, start=start, stop=stop)
