@@ -21,7 +21,7 @@ RANKS = {
     **dict.fromkeys(["opened", "opening"], 8),
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     "grid_sampler": 10,
-    **dict.fromkeys(["commands", "demo", "export_command", "facts", "report", "sheet", "torch", "toy"], 11),
+    **dict.fromkeys(["bench", "commands", "demo", "export_command", "facts", "report", "sheet", "torch", "toy"], 11),
     "cli": 12,
     "__main__": 13,
 }

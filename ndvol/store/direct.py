@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from math import ceil, prod
 from typing import Any
@@ -34,7 +34,8 @@ GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 _xxh3 = xxhash.xxh3_64_intdigest
 
 Buffer = memoryview | bytes
-Decoder = Callable[[Buffer, NDArray[Any]], None]
+Decoder = Callable[[Buffer, NDArray[Any]], NDArray[Any]]
+"""The chunk in some stored bytes: decoded into the array given, or a view of the bytes that are one already."""
 Bytes = Callable[[int, int], Buffer]
 
 
@@ -98,6 +99,22 @@ class DirectReader:
         ------
         DamageError : when the bytes of a chunk are not those that were written.
         """
+        buffer = self._buffer()
+        for number, source, target in self._parts(clip):
+            if (where := self._table.get(number)) is not None:
+                out[target] = self._load(number, where, buffer)[source]
+            elif self._hashes is not None and number in self._hashes:
+                raise self._damage(number, "is missing")
+            else:
+                out[target] = self._fill
+
+    def cost(self, clip: Clip) -> tuple[int, int]:
+        """Bytes that `clip` takes from the file, and bytes that they decode to."""
+        sizes = [self._table[number][1] for number, _, _ in self._parts(clip) if number in self._table]
+        return sum(sizes), len(sizes) * prod(self._chunk) * self._dtype.itemsize
+
+    def _parts(self, clip: Clip) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+        """Number of each chunk that `clip` touches, the part within the chunk, and the part in the patch."""
         axes = [
             _parts(inside, placement, chunk, stride)
             for inside, placement, chunk, stride in zip(
@@ -107,15 +124,7 @@ class DirectReader:
         # Some ten thousand chunks a second pass here: what can be made for all of them at once is.
         numbers = map(sum, product(*(parts[0] for parts in axes)))
         sources, targets = product(*(parts[1] for parts in axes)), product(*(parts[2] for parts in axes))
-        buffer = self._buffer()
-        for number, source, target in zip(numbers, sources, targets, strict=True):
-            if (where := self._table.get(number)) is not None:
-                self._load(number, where, buffer)
-                out[target] = buffer[source]
-            elif self._hashes is not None and number in self._hashes:
-                raise self._damage(number, "is missing")
-            else:
-                out[target] = self._fill
+        return zip(numbers, sources, targets, strict=True)
 
     def _buffer(self) -> NDArray[Any]:
         """Room for a decoded chunk, one per thread."""
@@ -124,14 +133,14 @@ class DirectReader:
             buffer = self._local.buffer = np.empty(self._chunk, self._dtype)
         return buffer
 
-    def _load(self, number: int, where: tuple[int, int], buffer: NDArray[Any]) -> None:
-        """Decode a chunk into `buffer`."""
+    def _load(self, number: int, where: tuple[int, int], buffer: NDArray[Any]) -> NDArray[Any]:
+        """A chunk, checked; `buffer` is room for it."""
         offset, size = where
         data = self._bytes(offset, size)
         if self._hashes is not None and _xxh3(data) != self._hashes.get(number):
             raise self._damage(number, "has other bytes than were written")
         try:
-            self._decode(data[: size - self._trailer] if self._trailer else data, buffer)
+            return self._decode(data[: size - self._trailer] if self._trailer else data, buffer)
         except (RuntimeError, ValueError, zlib.error) as error:
             raise self._damage(number, f"cannot be decoded: {error}") from error
 
@@ -201,7 +210,7 @@ def _decoder(dataset: h5py.Dataset) -> Decoder | None:
     if filters and filters[-1] == FLETCHER32:
         filters.pop()
     known: dict[tuple[int, ...], Decoder] = {
-        (): _copy,
+        (): _as_stored,
         (BLOSC_FILTER,): _blosc,
         (GZIP,): _inflate,
         (SHUFFLE, GZIP): _inflate_unshuffle,
@@ -209,21 +218,23 @@ def _decoder(dataset: h5py.Dataset) -> Decoder | None:
     return known.get(tuple(filters))
 
 
-def _copy(data: Buffer, out: NDArray[Any]) -> None:
-    out.reshape(-1)[:] = np.frombuffer(data, out.dtype)
+def _as_stored(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
+    return np.frombuffer(data, out.dtype).reshape(out.shape)
 
 
-def _blosc(data: Buffer, out: NDArray[Any]) -> None:
+def _blosc(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
     numcodecs.blosc.decompress(data, out)
+    return out
 
 
-def _inflate(data: Buffer, out: NDArray[Any]) -> None:
-    _copy(_inflated(data, out.nbytes), out)
+def _inflate(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
+    return _as_stored(_inflated(data, out.nbytes), out)
 
 
-def _inflate_unshuffle(data: Buffer, out: NDArray[Any]) -> None:
+def _inflate_unshuffle(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
     planes = np.frombuffer(_inflated(data, out.nbytes), np.uint8).reshape(out.itemsize, -1)
     out.reshape(-1).view(np.uint8).reshape(-1, out.itemsize)[:] = planes.T
+    return out
 
 
 def _inflated(data: Buffer, size: int) -> bytes:

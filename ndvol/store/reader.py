@@ -49,6 +49,12 @@ class Hdf5Source:
     def levels(self) -> int:
         return len(self._datasets)
 
+    @property
+    def chunk(self) -> tuple[int, ...] | None:
+        """HDF5's unit of storage at level 0; None for a data set without chunks."""
+        chunk: tuple[int, ...] | None = open_dataset(self._path, self._datasets[0]).chunks
+        return chunk
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_index": None}
 
@@ -77,6 +83,13 @@ class Hdf5Source:
                     window=window,
                 ) from error
         return Window(tuple(s.start for s in clip.placement), clip.shape)
+
+    def cost(self, window: Window, *, level: int = 0) -> tuple[int, int] | None:
+        """Bytes that `window` takes from the file, and bytes they decode to; None where h5py reads the data set."""
+        path = self._datasets[level]
+        dataset, notes = open_with_notes(self._path, path)
+        direct = _direct(dataset, path, notes)
+        return direct.cost(window.clip(dataset.shape)) if direct else None
 
     def label_index(self) -> LabelIndex:
         """The stored index of a label volume; read on first use."""
