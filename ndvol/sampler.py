@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, prod
 from operator import index as as_int
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ndvol.catalog import Catalog
 from ndvol.errors import OptionError, SamplingError
@@ -26,6 +27,7 @@ from ndvol.sampling import (
     Uniform,
     window_about,
 )
+from ndvol.sampling.aligned import Placed
 from ndvol.sampling.objects import WindowDims
 from ndvol.sampling.options import axis_values, whole_number, window_lengths
 from ndvol.sampling.order import Order, even_share, shuffled
@@ -131,10 +133,12 @@ class VolumeSampler:
         return self.load_sample(self.target(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Several samples as one job: neighbours in the same case are read one after another."""
+        """Several samples as one job: a chunk that windows of one case share is decoded once."""
         targets = [self.target(index) for index in indices]
-        near = sorted(range(len(targets)), key=lambda k: (targets[k].case, targets[k].window.start))
-        samples = {k: self.load_sample(targets[k]) for k in near}
+        samples: dict[int, Sample] = {}
+        for case in dict.fromkeys(target.case for target in targets):
+            numbers = [k for k, target in enumerate(targets) if target.case == case]
+            samples.update(zip(numbers, self._load(case, [targets[k] for k in numbers]), strict=True))
         return [samples[k] for k in range(len(targets))]
 
     def set_epoch(self, epoch: int) -> None:
@@ -199,16 +203,41 @@ class VolumeSampler:
             fit an image's type.
         UnknownNameError : when there is no such case.
         """
-        if target.level:
-            raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
-        opened = self._open(target.case)
-        case, window, mode = opened.case, target.window, self.reading.pad_mode
-        fill = self.reading.fill_value
-        images = {n: p.volume.read(p.window(window), fill_value=fill, pad_mode=mode) for n, p in case.images.items()}
-        labels = {n: p.volume.read(p.window(window), pad_mode=mode) for n, p in case.labels.items()}
+        return self._load(target.case, [target])[0]
+
+    def _load(self, case: str, targets: Sequence[Target]) -> list[Sample]:
+        """Samples of one case."""
+        for target in targets:
+            if target.level:
+                raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
+        opened = self._open(case)
+        fill, mode = self.reading.fill_value, self.reading.pad_mode
+        windows = [target.window for target in targets]
+
+        def patches(placed: Placed[Any], fill_value: float) -> list[NDArray[Any]]:
+            own = [placed.window(window) for window in windows]
+            found: list[NDArray[Any]] = placed.volume.read_many(own, fill_value=fill_value, pad_mode=mode)
+            return found
+
+        images = {name: patches(placed, fill) for name, placed in opened.case.images.items()}
+        labels = {name: patches(placed, 0) for name, placed in opened.case.labels.items()}
+        return [
+            self._sample(
+                opened,
+                target,
+                {name: found[k] for name, found in images.items()},
+                {name: found[k] for name, found in labels.items()},
+            )
+            for k, target in enumerate(targets)
+        ]
+
+    def _sample(
+        self, opened: OpenCase, target: Target, images: dict[str, NDArray[Any]], labels: dict[str, NDArray[Any]]
+    ) -> Sample:
+        window, grid = target.window, opened.case.grid
         annotations = self._annotations(opened, window, opened.seen(window, labels))
-        valid = valid_window(window, case.grid.shape)
-        return Sample(images, labels, case.grid.crop(window), valid, annotations, target, opened.places(window))
+        valid = valid_window(window, grid.shape)
+        return Sample(images, labels, grid.crop(window), valid, annotations, target, opened.places(window))
 
     def _tiles(self) -> int:
         """How many windows tile every case once."""

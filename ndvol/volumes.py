@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -37,6 +37,17 @@ class PatchSource(Protocol):
 
     def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
         """Fill `out`, of the window's shape, and return the valid part of it as a window within the patch."""
+        ...
+
+
+@runtime_checkable
+class SharingSource(Protocol):
+    """A `PatchSource` whose windows cost less together."""
+
+    def read_many_into(
+        self, windows: Sequence[Window], outs: Sequence[NDArray[Any]], *, level: int = 0, fill_value: float = 0
+    ) -> Sequence[Window]:
+        """`PatchSource.read_into` for several windows."""
         ...
 
 
@@ -148,14 +159,7 @@ class Volume:
         OptionError : for an unknown `pad_mode`.
         """
         check_pad_mode(pad_mode)
-        if window.ndim != self.ndim:
-            raise WindowError(
-                f"the window does not fit volume {self.name!r}",
-                got=f"{window.ndim} axes",
-                expected=f"{self.ndim}, {self.axes!r}",
-            )
-        if not 0 <= level < self.levels:
-            raise WindowError(f"volume {self.name!r} has no level {level}", expected=f"0 … {self.levels - 1}")
+        self._check(window, level)
         patch = np.empty(window.shape, self.dtype) if out is None else out
         if patch.shape != window.shape:
             raise WindowError("out has another shape than the window", got=patch.shape, expected=window.shape)
@@ -167,6 +171,29 @@ class Volume:
         elif window.size:
             self._read_repeated(window, patch, pad_mode, level)
         return patch
+
+    def read_many(
+        self, windows: Sequence[Window], *, level: int = 0, fill_value: float = 0, pad_mode: PadMode = "constant"
+    ) -> list[NDArray[Any]]:
+        """The patches at several windows, see `read`; what windows share is decoded once, where the source can."""
+        if not isinstance(self.source, SharingSource) or pad_mode != "constant" or len(windows) < 2:
+            return [self.read(w, level=level, fill_value=fill_value, pad_mode=pad_mode) for w in windows]
+        for window in windows:
+            self._check(window, level)
+        check_fill_value(fill_value, self.dtype)
+        patches = [np.empty(window.shape, self.dtype) for window in windows]
+        self.source.read_many_into(windows, patches, level=level, fill_value=fill_value)
+        return patches
+
+    def _check(self, window: Window, level: int) -> None:
+        if window.ndim != self.ndim:
+            raise WindowError(
+                f"the window does not fit volume {self.name!r}",
+                got=f"{window.ndim} axes",
+                expected=f"{self.ndim}, {self.axes!r}",
+            )
+        if not 0 <= level < self.levels:
+            raise WindowError(f"volume {self.name!r} has no level {level}", expected=f"0 … {self.levels - 1}")
 
     def _read_repeated(self, window: Window, out: NDArray[Any], pad_mode: PadMode, level: int) -> None:
         """Fill `out` from the smallest box that holds all voxels which the window shows."""

@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import ceil, prod
 from typing import Any
@@ -37,6 +37,9 @@ Buffer = memoryview | bytes
 Decoder = Callable[[Buffer, NDArray[Any]], NDArray[Any]]
 """The chunk in some stored bytes: decoded into the array given, or a view of the bytes that are one already."""
 Bytes = Callable[[int, int], Buffer]
+Slices = tuple[slice, ...]
+_Part = tuple[NDArray[Any], Slices, Slices]
+"""An array, the part of a chunk that it takes, and where."""
 
 
 def direct_reader(dataset: h5py.Dataset, hashes: Mapping[int, int] | None) -> DirectReader | None:
@@ -92,28 +95,43 @@ class DirectReader:
         self._bytes = _mapped(descriptor) if hashes is not None else _read_by_position(self, descriptor)
         self._local = threading.local()
 
-    def read(self, clip: Clip, out: NDArray[Any]) -> None:
-        """Fill ``out[clip.placement]`` with ``dataset[clip.inside]``; values are cast to the type of `out`.
+    def read(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> None:
+        """Fill ``outs[k][clips[k].placement]`` with ``dataset[clips[k].inside]``, cast to the type of the array.
+
+        A chunk that several windows share is checked and decoded once.
 
         Raises
         ------
         DamageError : when the bytes of a chunk are not those that were written.
         """
         buffer = self._buffer()
-        for number, source, target in self._parts(clip):
+        for number, parts in self._shared(clips, outs):
             if (where := self._table.get(number)) is not None:
-                out[target] = self._load(number, where, buffer)[source]
+                chunk = self._load(number, where, buffer)
+                for out, source, target in parts:
+                    out[target] = chunk[source]
             elif self._hashes is not None and number in self._hashes:
                 raise self._damage(number, "is missing")
             else:
-                out[target] = self._fill
+                for out, _, target in parts:
+                    out[target] = self._fill
+
+    def _shared(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> Iterable[tuple[int, Sequence[_Part]]]:
+        """The chunks that windows touch, by number, with all that is to be copied out of each."""
+        if len(clips) == 1:
+            return ((number, ((outs[0], source, target),)) for number, source, target in self._parts(clips[0]))
+        shared: dict[int, list[_Part]] = {}
+        for clip, out in zip(clips, outs, strict=True):
+            for number, source, target in self._parts(clip):
+                shared.setdefault(number, []).append((out, source, target))
+        return sorted(shared.items())
 
     def cost(self, clip: Clip) -> tuple[int, int]:
         """Bytes that `clip` takes from the file, and bytes that they decode to."""
         sizes = [self._table[number][1] for number, _, _ in self._parts(clip) if number in self._table]
         return sum(sizes), len(sizes) * prod(self._chunk) * self._dtype.itemsize
 
-    def _parts(self, clip: Clip) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
+    def _parts(self, clip: Clip) -> Iterator[tuple[int, Slices, Slices]]:
         """Number of each chunk that `clip` touches, the part within the chunk, and the part in the patch."""
         axes = [
             _parts(inside, placement, chunk, stride)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, GridError, StoreError
-from ndvol.geometry import Grid, Window
+from ndvol.geometry import Clip, Grid, Window
 from ndvol.hdf5 import READ_ERRORS, get
 from ndvol.label_index import LabelIndex
 from ndvol.store.direct import DirectReader, direct_reader
@@ -60,29 +61,45 @@ class Hdf5Source:
 
     def read_into(self, window: Window, out: NDArray[Any], *, level: int = 0, fill_value: float = 0) -> Window:
         """See `PatchSource`; raises `DamageError` when the stored bytes fail their checksum."""
+        return self.read_many_into([window], [out], level=level, fill_value=fill_value)[0]
+
+    def read_many_into(
+        self, windows: Sequence[Window], outs: Sequence[NDArray[Any]], *, level: int = 0, fill_value: float = 0
+    ) -> list[Window]:
+        """`read_into` for several windows, each chunk decoded once."""
         path = self._datasets[level]
         dataset, notes = open_with_notes(self._path, path)
-        clip = window.clip(self.shape if level == 0 else dataset.shape)
-        if clip.shape != window.shape:
-            out[...] = fill_value
-        if 0 not in clip.shape and (direct := _direct(dataset, path, notes)) is not None:
-            direct.read(clip, out)
-        elif 0 not in clip.shape:
-            try:
-                if out.flags.c_contiguous and out.dtype == self.dtype:
-                    dataset.read_direct(out, clip.inside, clip.placement)
-                else:
-                    out[clip.placement] = dataset[clip.inside]
-            except READ_ERRORS as error:
-                raise DamageError(
-                    f"cannot read {path!r} of {self._path} at {window.start} + {window.shape}",
-                    got=error,
-                    hint="run `ndvol verify`, delete the damaged file and import the case again",
-                    path=self._path,
-                    dataset=path,
-                    window=window,
-                ) from error
-        return Window(tuple(s.start for s in clip.placement), clip.shape)
+        shape = dataset.shape if level else self.shape
+        clips = [window.clip(shape) for window in windows]
+        for window, clip, out in zip(windows, clips, outs, strict=True):
+            if clip.shape != window.shape:
+                out[...] = fill_value
+        inside = [(clip, out) for clip, out in zip(clips, outs, strict=True) if 0 not in clip.shape]
+        direct = _direct(dataset, path, notes) if inside else None
+        if direct is not None:
+            direct.read(*zip(*inside, strict=True))
+        else:
+            for clip, out in inside:
+                self._read_slowly(dataset, path, clip, out)
+        return [Window(tuple(s.start for s in clip.placement), clip.shape) for clip in clips]
+
+    def _read_slowly(self, dataset: h5py.Dataset, path: str, clip: Clip, out: NDArray[Any]) -> None:
+        """Through h5py."""
+        try:
+            if out.flags.c_contiguous and out.dtype == self.dtype:
+                dataset.read_direct(out, clip.inside, clip.placement)
+            else:
+                out[clip.placement] = dataset[clip.inside]
+        except READ_ERRORS as error:
+            box = Window(tuple(s.start for s in clip.inside), clip.shape)
+            raise DamageError(
+                f"cannot read {path!r} of {self._path} at {box.start} + {box.shape}",
+                got=error,
+                hint="run `ndvol verify`, delete the damaged file and import the case again",
+                path=self._path,
+                dataset=path,
+                window=box,
+            ) from error
 
     def cost(self, window: Window, *, level: int = 0) -> tuple[int, int] | None:
         """Bytes that `window` takes from the file, and bytes they decode to; None where h5py reads the data set."""

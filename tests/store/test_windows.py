@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ndvol.errors import WindowError
 from ndvol.geometry import Grid, Window
 from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
+from ndvol.store.direct import DirectReader
 
 AXES = {1: "x", 2: "yx", 3: "zyx", 4: "tzyx"}
 DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -90,3 +92,51 @@ def test_out_of_another_type_is_cast_by_value(tmp_path):
     result = open_case(tmp_path / "c.h5").images["image"].read(Window.full((2, 2)), out=out)
     assert result is out
     np.testing.assert_array_equal(out, array)
+
+
+@given(volumes_and_windows(), st.lists(st.integers(-3, 3), max_size=4), st.sampled_from(["1", "0"]))
+@settings(deadline=None, max_examples=40)
+def test_windows_read_together_are_those_read_alone(tmp_path_factory, case, shifts, direct):
+    array, chunk, window = case
+    path = tmp_path_factory.mktemp("many") / "any.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=array, chunks=chunk, compression="gzip")
+    windows = [window, *(window.shifted([shift] * array.ndim) for shift in shifts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NDVOL_DIRECT", direct)
+        found = open_hdf5(path, "a", axes=AXES[array.ndim]).read_many(windows, fill_value=7)
+    assert len(found) == len(windows)
+    for one, at in zip(found, windows, strict=True):
+        np.testing.assert_array_equal(one, oracle(array, at, 7))
+
+
+def test_windows_read_together_decode_each_chunk_once(tmp_path, monkeypatch):
+    array = np.random.default_rng(0).integers(0, 1000, (64, 64, 64)).astype(np.int16)
+    with CaseWriter(tmp_path / "case.h5", case="c", uuid="u") as writer:
+        writer.add_image("image", array, Grid.regular("zyx", array.shape))
+    volume = open_case(tmp_path / "case.h5").images["image"]
+    decoded = []
+    load = DirectReader._load
+    monkeypatch.setattr(
+        DirectReader, "_load", lambda self, number, *a: decoded.append(number) or load(self, number, *a)
+    )
+    windows = [Window((a, 10, 10), (30, 30, 30)) for a in (0, 8, 16)]
+    for patch, window in zip(volume.read_many(windows), windows, strict=True):
+        np.testing.assert_array_equal(patch, array[window.slices])
+    assert decoded == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("windows", "options", "message"),
+    [
+        ([Window((0,), (2,)), Window((0, 0), (1, 1))], {}, "got 2 axes"),
+        ([Window((0,), (2,))] * 2, {"fill_value": 0.5}, "fill_value does not fit"),
+        ([Window((0,), (2,))] * 2, {"level": 1}, "no level 1"),
+    ],
+)
+def test_wrong_windows_are_refused_together_as_alone(tmp_path, windows, options, message):
+    with CaseWriter(tmp_path / "case.h5", case="c", uuid="u") as writer:
+        writer.add_image("image", np.arange(9, dtype=np.int16), Grid.regular("x", (9,)))
+    volume = open_case(tmp_path / "case.h5").images["image"]
+    with pytest.raises(WindowError, match=message):
+        volume.read_many(windows, **options)
