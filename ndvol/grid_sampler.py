@@ -117,10 +117,18 @@ class GridSampler:
         IndexError : past the end.
         SamplingError : when the images of the case lie on different grids.
         """
-        number, case, window = self._locate(index)
-        sample = self._reader.load_sample(Target(case, window.padded(self.halo)))
-        sample.check_one_grid()
-        return GridSample(sample.images, sample.grid, sample.valid, case, window, number)
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[GridSample]:
+        """Several samples as one job: a chunk that neighbours share is decoded once."""
+        found = [self._locate(index) for index in indices]
+        samples = self._reader.load_samples([Target(case, window.padded(self.halo)) for _, case, window in found])
+        for sample in samples:
+            sample.check_one_grid()
+        return [
+            GridSample(sample.images, sample.grid, sample.valid, case, window, number)
+            for sample, (number, case, window) in zip(samples, found, strict=True)
+        ]
 
     def window_at(self, index: int) -> Window:
         """The window of ``sampler[index]``, without reading it."""

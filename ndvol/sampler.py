@@ -133,13 +133,8 @@ class VolumeSampler:
         return self.load_sample(self.target(index))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
-        """Several samples as one job: a chunk that windows of one case share is decoded once."""
-        targets = [self.target(index) for index in indices]
-        samples: dict[int, Sample] = {}
-        for case in dict.fromkeys(target.case for target in targets):
-            numbers = [k for k, target in enumerate(targets) if target.case == case]
-            samples.update(zip(numbers, self._load(case, [targets[k] for k in numbers]), strict=True))
-        return [samples[k] for k in range(len(targets))]
+        """Several samples as one job; see `load_samples`."""
+        return self.load_samples([self.target(index) for index in indices])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, so that the next pass draws other windows."""
@@ -204,6 +199,14 @@ class VolumeSampler:
         UnknownNameError : when there is no such case.
         """
         return self._load(target.case, [target])[0]
+
+    def load_samples(self, targets: Sequence[Target]) -> list[Sample]:
+        """Read several targets, in their order: a chunk that windows of one case share is decoded once."""
+        samples: dict[int, Sample] = {}
+        for case in dict.fromkeys(target.case for target in targets):
+            numbers = [k for k, target in enumerate(targets) if target.case == case]
+            samples.update(zip(numbers, self._load(case, [targets[k] for k in numbers]), strict=True))
+        return [samples[k] for k in range(len(targets))]
 
     def _load(self, case: str, targets: Sequence[Target]) -> list[Sample]:
         """Samples of one case."""

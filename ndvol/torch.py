@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from ndvol.errors import SamplingError
-from ndvol.grid_sampler import GridSampler
+from ndvol.grid_sampler import GridSample, GridSampler
 from ndvol.sampler import Sample, VolumeSampler
 
 __all__ = ["GridDataset", "PatchDataset"]
@@ -141,7 +141,13 @@ class GridDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item `index`; raises IndexError past the end."""
-        sample = self.sampler[index]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Several items as one job, which is how a loader asks for a batch; in the order of `indices`."""
+        return [self._item(sample) for sample in self.sampler.__getitems__(indices)]
+
+    def _item(self, sample: GridSample) -> dict[str, Any]:
         patches = [sample.images[name] for name in self.sampler.images]
         return {
             "image": _channels(patches, len(sample.grid.spatial), self.dtype),

@@ -190,3 +190,16 @@ def test_unknown_cases_and_cases_without_images():
             ask("c")
     with pytest.raises(SamplingError, match="case 'empty' has no image"):
         GridSampler(Case("empty", {}, {}), (4, 4))
+
+
+def test_a_batch_is_its_samples(tmp_path):
+    array = np.random.default_rng(0).integers(0, 99, (9, 11)).astype(np.int16)
+    volume = Volume("CT", Grid.regular("yx", array.shape, spacing=(1, 1)), ArraySource(array))
+    grid = GridSampler(volume, (4, 5), overlap=0.5, halo=1)
+    numbers = [3, 0, -1, 3]
+    for sample, number in zip(grid.__getitems__(numbers), numbers, strict=True):
+        alone = grid[number]
+        assert (sample.index, sample.case, sample.window) == (alone.index, alone.case, alone.window)
+        np.testing.assert_array_equal(sample.images["CT"], alone.images["CT"])
+    with pytest.raises(IndexError):
+        grid.__getitems__([0, len(grid)])
