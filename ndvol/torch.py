@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from ndvol.errors import SamplingError
 from ndvol.grid_sampler import GridSample, GridSampler
 from ndvol.sampler import Sample, VolumeSampler
+from ndvol.sampling import Target
 
 __all__ = ["GridDataset", "PatchDataset"]
 
@@ -67,6 +68,10 @@ class PatchDataset(Dataset[dict[str, Any]]):
         """Choose the epoch, also in workers that are running already; call it before iterating."""
         self.sampler.set_epoch(epoch)
         self._epoch.fill_(self.sampler.epoch)
+
+    def target(self, index: int) -> Target:
+        """What item `index` reads, without reading it."""
+        return self.sampler.target(index)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item `index`.

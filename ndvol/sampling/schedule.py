@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 from ndvol.errors import OptionError
 from ndvol.sampling.options import whole_number
+from ndvol.sampling.target import Target
 
-STATE = ("seed", "length", "epoch", "position")
+OWN = ("seed", "length", "locality")
+"""What a run must keep to see each sample once."""
+STATE = (*OWN, "epoch", "position")
 
 
 class Epochs(Protocol):
@@ -21,6 +24,10 @@ class Epochs(Protocol):
     def __len__(self) -> int: ...
 
     def set_epoch(self, epoch: int) -> None: ...
+
+    def target(self, index: int) -> Target:
+        """What sample `index` reads; asked for only with `locality`."""
+        ...
 
 
 class Schedule:
@@ -37,6 +44,9 @@ class Schedule:
     ----------
     data : whose epoch is set when an iteration begins.
     rank, world_size : which of how many processes this one is.
+    locality : within each stretch of so many samples of an epoch, those of one case follow each other, in the order of
+        their windows; batches then find cases open and share chunks. An epoch keeps its samples and none moves
+        `locality` places or more, but those of one batch are less independent: choose many times the batch.
 
     >>> class Toy(list):
     ...     seed = 0
@@ -44,15 +54,17 @@ class Schedule:
     >>> first = Schedule(Toy("abcdefg"), rank=0, world_size=2)
     >>> numbers = iter(first)
     >>> next(numbers), next(numbers), first.state_dict()
-    (0, 2, {'seed': 0, 'length': 7, 'epoch': 0, 'position': 4})
+    (0, 2, {'seed': 0, 'length': 7, 'locality': 1, 'epoch': 0, 'position': 4})
     >>> alone = Schedule(Toy("abcdefg"))
     >>> alone.load_state_dict(first.state_dict())
     >>> len(alone), list(alone), alone.epoch
     (3, [4, 5, 6], 1)
     """
 
-    def __init__(self, data: Epochs, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, data: Epochs, *, rank: int = 0, world_size: int = 1, locality: int = 1) -> None:
         self.data = data
+        self.locality = whole_number("locality", locality, least=1)
+        self._stretch: tuple[tuple[int, int], list[int]] = (-1, -1), []
         self.world_size = whole_number("world_size", world_size, least=1)
         self.rank = whole_number("rank", rank)
         if self.rank >= self.world_size:
@@ -82,7 +94,7 @@ class Schedule:
         self._begin, length = self._position, len(self.data)
         for turn in range(len(self)):
             self._position = self._after(turn + 1)
-            yield (self._begin + turn * self.world_size + self.rank) % length
+            yield self._number((self._begin + turn * self.world_size + self.rank) % length)
         self._ended = True
 
     def set_epoch(self, epoch: int) -> None:
@@ -103,7 +115,7 @@ class Schedule:
             position = self._after(whole_number("samples", samples))
         elif self._ended:
             epoch, position = self.epoch, 0
-        return {"seed": self.data.seed, "length": len(self.data), "epoch": epoch, "position": position}
+        return {**self._own, "epoch": epoch, "position": position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken, maybe with another number of ranks.
@@ -114,17 +126,33 @@ class Schedule:
         """
         if set(state) != set(STATE):
             raise OptionError("this is no state of a schedule", got=sorted(state), expected=STATE)
-        for name, own in (("seed", self.data.seed), ("length", len(self.data))):
+        for name, own in self._own.items():
             if state[name] != own:
                 raise OptionError(
                     f"the state belongs to samples of another {name}",
                     got=state[name],
                     expected=own,
-                    hint="resume with the sampler that the run began with",
+                    hint="resume with the sampler and the locality that the run began with",
                 )
         self._go_to(
             whole_number("epoch", state["epoch"]), min(whole_number("position", state["position"]), len(self.data))
         )
+
+    @property
+    def _own(self) -> dict[str, int]:
+        return dict(zip(OWN, (self.data.seed, len(self.data), self.locality), strict=True))
+
+    def _number(self, position: int) -> int:
+        """The sample at a position of the epoch: its own number, or by locality another of its stretch."""
+        if self.locality == 1:
+            return position
+        first = position - position % self.locality
+        if self._stretch[0] != (self._epoch, first):
+            numbers = range(first, min(first + self.locality, len(self.data)))
+            targets = {number: self.data.target(number) for number in numbers}
+            near = sorted(numbers, key=lambda n: (targets[n].case, targets[n].window.start, n))
+            self._stretch = (self._epoch, first), near
+        return self._stretch[1][position - first]
 
     @property
     def _left(self) -> int:

@@ -6,12 +6,14 @@ from collections import Counter
 from itertools import islice
 from math import ceil
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ndvol.errors import OptionError
-from ndvol.sampling import Schedule
+from ndvol.geometry import Window
+from ndvol.sampling import Schedule, Target
 
 
 class Data:
@@ -44,7 +46,7 @@ def test_a_run_that_stops_and_resumes_sees_the_same_samples(length, parts):
     """Three epochs; each part of the run has its own number of ranks, and stops after so many samples per rank, when
     its workers have read some more ahead."""
     seen = {epoch: Counter() for epoch in range(3)}
-    state = {"seed": 3, "length": length, "epoch": 0, "position": 0}
+    state = {"seed": 3, "length": length, "locality": 1, "epoch": 0, "position": 0}
     for world_size, stop, ahead in [*parts, *[(1, 10**6, 0)] * 4]:
         if state["epoch"] == 3:
             break
@@ -85,7 +87,7 @@ def test_read_ahead_is_taken_back():
 
 def test_set_epoch_keeps_the_place_in_the_current_epoch():
     schedule = Schedule(Data(10))
-    schedule.load_state_dict({"seed": 3, "length": 10, "epoch": 2, "position": 7})
+    schedule.load_state_dict({"seed": 3, "length": 10, "locality": 1, "epoch": 2, "position": 7})
     schedule.set_epoch(2)
     assert list(schedule) == [7, 8, 9]
     schedule.set_epoch(5)
@@ -95,10 +97,10 @@ def test_set_epoch_keeps_the_place_in_the_current_epoch():
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"seed": 4, "length": 10, "epoch": 0, "position": 0}, "another seed; got 4; expected 3"),
-        ({"seed": 3, "length": 11, "epoch": 0, "position": 0}, "another length; got 11; expected 10"),
-        ({"seed": 3, "length": 10, "epoch": -1, "position": 0}, "epoch must be a whole number"),
-        ({"seed": 3, "length": 10, "epoch": 0, "position": "a"}, "position must be a whole number"),
+        ({"seed": 4, "length": 10, "locality": 1, "epoch": 0, "position": 0}, "another seed; got 4; expected 3"),
+        ({"seed": 3, "length": 11, "locality": 1, "epoch": 0, "position": 0}, "another length; got 11; expected 10"),
+        ({"seed": 3, "length": 10, "locality": 1, "epoch": -1, "position": 0}, "epoch must be a whole number"),
+        ({"seed": 3, "length": 10, "locality": 1, "epoch": 0, "position": "a"}, "position must be a whole number"),
         ({"yielded": 3}, "no state of a schedule"),
     ],
 )
@@ -111,3 +113,42 @@ def test_states_that_do_not_fit_are_refused(state, message):
 def test_ranks_that_cannot_be_are_refused(options):
     with pytest.raises(OptionError):
         Schedule(Data(10), **options)
+
+
+class Placed(Data):
+    """Each sample lies somewhere, elsewhere in the next epoch."""
+
+    def target(self, index):
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        return Target("abc"[rng.integers(3)], Window((int(rng.integers(5)),), (2,)))
+
+
+@given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 12), st.integers(0, 40), st.integers(1, 4))
+def test_locality_keeps_the_samples_of_every_stretch(length, world_size, locality, stop, later):
+    """Also when the run stops and goes on with other ranks."""
+    turns, state = [], None
+    for ranks, most in ((world_size, stop), (later, None)):
+        schedules = [Schedule(Placed(length), rank=r, world_size=ranks, locality=locality) for r in range(ranks)]
+        shares = []
+        for schedule in schedules:
+            if state:
+                schedule.load_state_dict(state)
+            shares.append(list(islice(schedule, most)))
+        turns += [number for turn in zip(*shares, strict=True) for number in turn]
+        state = schedules[0].state_dict(samples=len(shares[0]))
+        if state["position"] >= length:
+            break
+    data = Placed(length)
+    data.set_epoch(0)
+    for first in range(0, length, locality):
+        stretch = range(first, min(first + locality, length))
+        near = sorted(stretch, key=lambda n: (data.target(n).case, data.target(n).window.start, n))
+        assert turns[first : first + len(stretch)] == (near if locality > 1 else list(stretch))
+
+
+def test_a_state_of_another_locality_is_refused():
+    state = Schedule(Placed(9), locality=3).state_dict()
+    with pytest.raises(OptionError, match="another locality; got 3; expected 2"):
+        Schedule(Placed(9), locality=2).load_state_dict(state)
+    with pytest.raises(OptionError, match="locality must be a whole number"):
+        Schedule(Placed(9), locality=0)
