@@ -49,6 +49,8 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--modality", default="", help="Modality of sources that do not state one; names the image.")
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
+@click.option("--levels", default=1, show_default=True, help="Pyramid levels of every volume; 1: the finest alone.")
+@click.option("--codec", type=click.Choice(["fast", "small", "portable", "none"]), default="fast", show_default=True)
 @click.option(
     "--case-by",
     type=click.Choice(["auto", "series", "study", "folder"]),

@@ -91,6 +91,7 @@ class Volume:
     grid : axes, shape, affine, frame and unit of level 0.
     source : where the voxels come from.
     attributes : facts kept from the source (``modality``, ``value_unit``, ``RescaleSlope`` …).
+    coarser : grids of the levels 1, 2, … as far as they are known.
 
     >>> grid = Grid.regular("yx", (4, 6), spacing=(1, 1))
     >>> volume = Volume("toy", grid, ArraySource(np.arange(24).reshape(4, 6)))
@@ -104,6 +105,7 @@ class Volume:
     grid: Grid
     source: PatchSource
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    coarser: tuple[Grid, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if self.grid.shape != self.source.shape:
@@ -133,6 +135,22 @@ class Volume:
     def levels(self) -> int:
         return self.source.levels
 
+    def level_grid(self, level: int) -> Grid:
+        """Where the voxels of a pyramid level lie; `grid` for level 0.
+
+        Raises
+        ------
+        WindowError : when there is no such level. GridError : when nothing says where its voxels lie.
+        """
+        self._check_level(level)
+        if level > len(self.coarser):
+            raise GridError(f"it is not known where the voxels of level {level} of volume {self.name!r} lie")
+        return self.coarser[level - 1] if level else self.grid
+
+    def _check_level(self, level: int) -> None:
+        if not 0 <= level < self.levels:
+            raise WindowError(f"volume {self.name!r} has no level {level}", expected=f"0 … {self.levels - 1}")
+
     def read(
         self,
         window: Window,
@@ -150,13 +168,13 @@ class Volume:
         level : pyramid level; the window is in that level's indices.
         fill_value : value of voxels outside the volume; must be a value of the patch's type.
         pad_mode : ``constant``: outside is `fill_value`; ``edge``, ``reflect``: the volume's own voxels, as
-            `numpy.pad` repeats them, also for a window that lies wholly outside. At level 0 only.
+            `numpy.pad` repeats them, also for a window that lies wholly outside.
 
         Raises
         ------
         WindowError : for another number of axes, a wrong `out`, a level that is not there, a `fill_value` that
             the type cannot hold, or voxels to be repeated of a volume that has none.
-        OptionError : for an unknown `pad_mode`.
+        OptionError : for an unknown `pad_mode`. GridError : when voxels are to be repeated on a level of unknown size.
         """
         check_pad_mode(pad_mode)
         self._check(window, level)
@@ -166,7 +184,7 @@ class Volume:
         if pad_mode == "constant":
             check_fill_value(fill_value, patch.dtype)
             self.source.read_into(window, patch, level=level, fill_value=fill_value)
-        elif window.clip(self.shape).shape == window.shape:
+        elif window.clip(self.level_grid(level).shape).shape == window.shape:
             self.source.read_into(window, patch, level=level)
         elif window.size:
             self._read_repeated(window, patch, pad_mode, level)
@@ -192,21 +210,21 @@ class Volume:
                 got=f"{window.ndim} axes",
                 expected=f"{self.ndim}, {self.axes!r}",
             )
-        if not 0 <= level < self.levels:
-            raise WindowError(f"volume {self.name!r} has no level {level}", expected=f"0 … {self.levels - 1}")
+        self._check_level(level)
 
     def _read_repeated(self, window: Window, out: NDArray[Any], pad_mode: PadMode, level: int) -> None:
         """Fill `out` from the smallest box that holds all voxels which the window shows."""
-        if level or 0 in self.shape:
-            what = f"level {level}" if level else f"a volume of {self.shape}"
-            raise WindowError(f"pad_mode {pad_mode!r} repeats voxels of level 0, of which there must be some", got=what)
+        shape = self.level_grid(level).shape
+        if 0 in shape:
+            raise WindowError(
+                f"pad_mode {pad_mode!r} repeats voxels, of which there must be some", got=f"a volume of {shape}"
+            )
         shown = [
-            source_indices(a, n, size, pad_mode)
-            for a, n, size in zip(window.start, window.shape, self.shape, strict=True)
+            source_indices(a, n, size, pad_mode) for a, n, size in zip(window.start, window.shape, shape, strict=True)
         ]
         box = Window.between([int(i.min()) for i in shown], [int(i.max()) + 1 for i in shown])
         inner = np.empty(box.shape, out.dtype)
-        self.source.read_into(box, inner)
+        self.source.read_into(box, inner, level=level)
         out[...] = inner[np.ix_(*(i - a for i, a in zip(shown, box.start, strict=True)))]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:

@@ -14,7 +14,7 @@ RANKS = {
     "geometry": 1,
     **dict.fromkeys(["box_index", "categories", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
-    "sampling": 4,
+    **dict.fromkeys(["levels", "sampling"], 4),
     "hdf5": 5,
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),

@@ -147,7 +147,7 @@ def _write_case(
     def warn(source: str, said: tuple[str, ...]) -> None:
         warnings[source] = tuple(dict.fromkeys((*warnings[source], *said)))
 
-    with CaseWriter(path, case=plan.name, uuid=identity) as writer:
+    with CaseWriter(path, case=plan.name, uuid=identity, codec=options.codec, levels=options.levels) as writer:
         images, burned_in = _write_images(plan, options, writer, warn)
         for label in merged(read_labels(plan, options, images), options):
             if isinstance(label, RefusedLabel):

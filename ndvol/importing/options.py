@@ -12,6 +12,8 @@ from typing import Any
 from ndvol.categories import CategoryTree
 from ndvol.errors import CategoryError, OptionError
 from ndvol.formats import DEFAULT_READING, ReadOptions
+from ndvol.geometry.pyramid import MAX_LEVELS
+from ndvol.store import CODECS
 
 MERGED = "merged"
 """Name of the label volume that `ImportOptions.merge` makes."""
@@ -37,6 +39,10 @@ class ImportOptions:
     modality : of sources that do not state one; it also names the image volume (``image`` when empty).
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
+    levels : pyramid levels of every volume, 1 (default) for the finest alone; see `ndvol.geometry.pyramid`.
+    codec : how voxels are compressed. ``fast`` (default): read fastest. ``small``: zstd with byte or bit shuffle,
+        whichever makes a volume smaller in a quick trial. ``portable``: gzip with shuffle, which every HDF5 reads
+        without a plug-in. ``none``: not at all.
     reading : what readers do where the choice is the user's, see `ndvol.formats.ReadOptions`.
     case_by : what forms a case.
 
@@ -91,6 +97,8 @@ class ImportOptions:
     phi: str = "research"
     phi_key: str | None = None
     phi_map: str | None = None
+    levels: int = 1
+    codec: str = "fast"
 
     def __post_init__(self) -> None:
         choices = (
@@ -98,6 +106,8 @@ class ImportOptions:
             ("objects", ("component", "category")),
             ("case_by", ("auto", "series", "study", "folder")),
             ("phi", ("strict", "research", "keep")),
+            ("codec", tuple(CODECS)),
+            ("levels", tuple(range(1, MAX_LEVELS + 1))),
         )
         for name, allowed in choices:
             if getattr(self, name) not in allowed:
@@ -114,7 +124,7 @@ class ImportOptions:
 
     def fingerprint(self) -> dict[str, Any]:
         """The options that change the content of a case's file; paths do not."""
-        named = ("label_name", "modality", "orientation", "objects")
+        named = ("label_name", "modality", "orientation", "objects", "levels", "codec")
         lists = {"categories": [dict(c) for c in self.categories], "merge": list(self.merge)}
         return {**{n: getattr(self, n) for n in named}, "reading": asdict(self.reading), **lists}
 

@@ -7,7 +7,9 @@ happens. The bytes are those that HDF5's own filters would have made, so any HDF
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import h5py
@@ -15,11 +17,17 @@ import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.errors import OptionError
+from ndvol.geometry.tiling import chunk_counts, chunk_window
+
 # Several threads would write a chunk's blocks in the order they finish: other bytes on every run.
 numcodecs.blosc.use_threads = False
 
 BLOSC_FILTER = 32001
 _BLOSC_COMPRESSORS = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "snappy": 3, "zlib": 4, "zstd": 5}
+_SHUFFLES = {"byte": numcodecs.blosc.SHUFFLE, "bit": numcodecs.blosc.BITSHUFFLE}
+TRIAL_CHUNKS = 8
+"""Chunks that a choice of codecs is tried on, spread evenly over the volume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +36,15 @@ class Codec:
 
     Attributes
     ----------
-    compressor : ``gzip`` (deflate after a byte shuffle: readable by every HDF5 build) or one of Blosc's
-        (``lz4``, ``zstd`` …, with byte shuffle inside).
+    compressor : ``gzip`` (deflate after a byte shuffle: readable by every HDF5 build), one of Blosc's (``lz4``,
+        ``zstd`` …, with the shuffle inside), or ``none``.
     level : 1 … 9.
+    shuffle : ``byte`` or ``bit``: what is put together before Blosc compresses; always ``byte`` for gzip.
     """
 
     compressor: str
     level: int = 5
+    shuffle: str = "byte"
 
     def property_list(self) -> h5py.h5p.PropDCID:
         """The creation properties of a data set stored with this codec; the chunk shape is still to be set."""
@@ -42,9 +52,9 @@ class Codec:
         if self.compressor == "gzip":
             plist.set_shuffle()
             plist.set_deflate(self.level)
-        else:
+        elif self.compressor != "none":
             # The first four values are the filter's own; it fills them in when the data set is created.
-            values = (0, 0, 0, 0, self.level, 1, _BLOSC_COMPRESSORS[self.compressor])
+            values = (0, 0, 0, 0, self.level, _SHUFFLES[self.shuffle], _BLOSC_COMPRESSORS[self.compressor])
             plist.set_filter(BLOSC_FILTER, h5py.h5z.FLAG_MANDATORY, values)
         plist.set_fletcher32()
         plist.set_obj_track_times(False)
@@ -55,8 +65,10 @@ class Codec:
         if self.compressor == "gzip":
             planes = chunk.reshape(-1, 1).view(np.uint8).reshape(-1, chunk.itemsize)
             data = zlib.compress(planes.T.tobytes(), self.level)
+        elif self.compressor == "none":
+            data = chunk.tobytes()
         else:
-            data = numcodecs.blosc.compress(chunk, self.compressor.encode(), self.level, numcodecs.blosc.SHUFFLE)
+            data = numcodecs.blosc.compress(chunk, self.compressor.encode(), self.level, _SHUFFLES[self.shuffle])
         return data + fletcher32(data).to_bytes(4, "little")
 
 
@@ -65,6 +77,40 @@ FAST = Codec("lz4hc", 1)
 and ten times as long to write."""
 TABLE = Codec("gzip", 4)
 """For tables and JSON: small, and readable without a plug-in."""
+CODECS: dict[str, tuple[Codec, ...]] = {
+    "fast": (FAST,),
+    "small": (Codec("zstd", 7), Codec("zstd", 7, "bit")),
+    "portable": (Codec("gzip", 6),),
+    "none": (Codec("none"),),
+}
+"""What an import can store volumes with. Of several codecs each volume gets the one that makes it smallest."""
+
+
+def named_codecs(name: str) -> tuple[Codec, ...]:
+    """The codecs called `name` in `CODECS`; raises `OptionError` when there are none."""
+    if name not in CODECS:
+        raise OptionError("there is no such codec", got=repr(name), expected=f"one of {', '.join(CODECS)}")
+    return CODECS[name]
+
+
+def choose_codec(codecs: Sequence[Codec], array: NDArray[Any], chunk: Sequence[int]) -> Codec:
+    """The one of `codecs` that stores `array` in the fewest bytes, judged by a few of its chunks.
+
+    They are `TRIAL_CHUNKS`, spread evenly, without those that are constant; the first of equal codecs wins.
+    """
+    if len(codecs) == 1:
+        return codecs[0]
+    number = prod(chunk_counts(array.shape, chunk))
+    blocks = (array[chunk_window(k, array.shape, chunk).slices] for k in _spread(number))
+    stored = array.dtype.newbyteorder("<")
+    tried = [np.ascontiguousarray(block, stored) for block in blocks if (block != block.flat[0]).any()]
+    return min(codecs, key=lambda codec: sum(len(codec.encode(block)) for block in tried))
+
+
+def _spread(number: int) -> list[int]:
+    """At most `TRIAL_CHUNKS` of `number` chunks, each in the middle of its share."""
+    count = min(TRIAL_CHUNKS, number)
+    return [(2 * k + 1) * number // (2 * count) for k in range(count)]
 
 
 def fletcher32(data: bytes) -> int:

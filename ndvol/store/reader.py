@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Clip, Grid, Window
+from ndvol.geometry.pyramid import grids_of_shapes
 from ndvol.hdf5 import READ_ERRORS, get
 from ndvol.label_index import LabelIndex
 from ndvol.store.direct import DirectReader, direct_reader
@@ -42,6 +43,7 @@ class Hdf5Source:
             raise StoreError(f"{datasets[0]!r} in {path} holds no numbers", got=first.dtype)
         if any(level.dtype != first.dtype or len(level.shape) != len(first.shape) for level in levels):
             raise StoreError(f"the levels of {datasets[0]!r} in {path} differ in type or axes")
+        self.level_shapes: tuple[tuple[int, ...], ...] = tuple(level.shape for level in levels)
         self.shape: tuple[int, ...] = first.shape
         self.dtype: np.dtype[Any] = first.dtype.newbyteorder("=")
         self._index: LabelIndex | None = None
@@ -69,8 +71,7 @@ class Hdf5Source:
         """`read_into` for several windows, each chunk decoded once."""
         path = self._datasets[level]
         dataset, notes = open_with_notes(self._path, path)
-        shape = dataset.shape if level else self.shape
-        clips = [window.clip(shape) for window in windows]
+        clips = [window.clip(self.level_shapes[level]) for window in windows]
         for window, clip, out in zip(windows, clips, outs, strict=True):
             if clip.shape != window.shape:
                 out[...] = fill_value
@@ -215,30 +216,31 @@ def open_hdf5(
 
 
 def _volume(path: str | Path, group_path: str) -> Volume:
-    grid, source, attributes = _parts(path, group_path)
-    return Volume(group_path.split("/", 1)[1], grid, source, attributes)
+    grids, source, attributes = _parts(path, group_path)
+    return Volume(group_path.split("/", 1)[1], grids[0], source, attributes, coarser=grids[1:])
 
 
 def _label(path: str | Path, group_path: str) -> LabelVolume:
-    grid, source, attributes = _parts(path, group_path)
+    grids, source, attributes = _parts(path, group_path)
     table = json.loads(get_text(get(open_file(path), group_path), "categories"))
     if source.dtype.kind not in "iu" or not isinstance(table, dict):
         raise StoreError(f"{group_path!r} in {path} is no label volume: integers with a table of categories")
     categories = {int(value): str(name) for value, name in table.items()}
-    return LabelVolume(group_path.split("/", 1)[1], grid, source, attributes, categories)
+    return LabelVolume(group_path.split("/", 1)[1], grids[0], source, attributes, categories, coarser=grids[1:])
 
 
-def _parts(path: str | Path, group_path: str) -> tuple[Grid, Hdf5Source, dict[str, Any]]:
+def _parts(path: str | Path, group_path: str) -> tuple[tuple[Grid, ...], Hdf5Source, dict[str, Any]]:
+    """The grids of all levels, the voxels, and the attributes of a volume."""
     group = get(open_file(path), group_path)
-    levels = sorted((n for n in group if n.isdigit()), key=int)
-    if not levels:
-        raise StoreError(f"{group_path!r} in {path} has no level 0")
+    levels = sorted(int(n) for n in group if n.isdecimal())
+    if levels != list(range(max(1, len(levels)))):
+        raise StoreError(f"{group_path!r} in {path} has other levels than 0, 1, 2 …", got=levels)
     source = Hdf5Source(path, tuple(f"{group_path}/{n}" for n in levels))
     texts = {name: get_text(group, name) for name in ("axes", "frame", "unit", "reorientation", "attributes")}
     grid = Grid(texts["axes"], source.shape, group.attrs["affine"], texts["frame"], texts["unit"])
     attributes = json.loads(texts["attributes"])
     attributes["reorientation"] = json.loads(texts["reorientation"])
-    return grid, source, attributes
+    return (grid, *grids_of_shapes(grid, source.level_shapes[1:])), source, attributes
 
 
 def _as_damage(error: Exception, path: str | Path) -> Exception:

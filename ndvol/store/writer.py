@@ -21,10 +21,11 @@ import xxhash
 from numpy.typing import DTypeLike, NDArray
 
 from ndvol.errors import GridError, NdvolError, OptionError, StoreError
-from ndvol.geometry import Grid, Reorientation, chunk_shape
+from ndvol.geometry import Grid, Reorientation, Window, chunk_shape
+from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities, level_means
 from ndvol.label_index import count_chunks
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
-from ndvol.store.codec import FAST, TABLE, Codec
+from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
 from ndvol.store.hdf5 import LIBVER, forget, put_text
 from ndvol.store.objects import find_objects
 from ndvol.store.verify import ATTRIBUTES_DIGEST, FORMAT_VERSION, attributes_digest, verify_file
@@ -44,7 +45,8 @@ class CaseWriter:
     case : name of the case.
     uuid : identity of the content; derive it from the sources and the options, so that the same import makes
         the same bytes. By default it follows from all that is written.
-    codec : compression of images and labels.
+    codec : compression of images and labels: a name of `CODECS`, or one codec for all.
+    levels : pyramid levels of every volume, 1 for the finest alone; see `ndvol.geometry.pyramid.level_grids`.
 
     Raises
     ------
@@ -64,10 +66,13 @@ class CaseWriter:
     [12, 13, 14, 15]
     """
 
-    def __init__(self, path: str | Path, *, case: str, uuid: str = "", codec: Codec = FAST) -> None:
+    def __init__(
+        self, path: str | Path, *, case: str, uuid: str = "", codec: str | Codec = "fast", levels: int = 1
+    ) -> None:
         self._path = Path(path)
         self._part = self._path.with_name(self._path.name + ".part")
-        self._codec = codec
+        self._codecs = (codec,) if isinstance(codec, Codec) else named_codecs(codec)
+        self._levels = levels
         self._datasets: dict[str, ChunkedDataset] = {}
         self._streamed_labels: list[ChunkedLabels] = []
         try:
@@ -116,7 +121,10 @@ class CaseWriter:
         reorientation : what was done to the source's axes, so that an export can undo it.
         attributes : JSON values kept beside the volume (``modality``, ``value_unit``, ``RescaleSlope`` …).
         """
-        self._add_volume(f"images/{name}", array, grid, reorientation, attributes)
+        group = self._add_volume(f"images/{name}", array, grid, reorientation, attributes)
+        stored, grids = _stored(array), level_grids(grid, self._levels)
+        for level, means in enumerate(level_means(stored, level_factors(grid, grids)), start=1):
+            self._put_level(group, level, means, grids[level - 1])
 
     def add_label(
         self,
@@ -143,10 +151,15 @@ class CaseWriter:
         found = {int(v) for v in np.unique(array)} - {0}
         if unnamed := sorted(found - set(categories)):
             raise OptionError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
-        self._add_volume(f"labels/{name}", array, grid, reorientation, {**(attributes or {}), "objects": objects})
-        group = self._file[f"labels/{name}"]
+        attributes = {**(attributes or {}), "objects": objects}
+        group = self._add_volume(f"labels/{name}", array, grid, reorientation, attributes)
         put_categories(group, categories)
-        self._index(group, count_chunks(array, group["0"].chunks), find_objects(array, objects))
+        rows = find_objects(array, objects)
+        self._index(group, count_chunks(array, group["0"].chunks), rows)
+        grids = level_grids(grid, self._levels)
+        levels = level_majorities(_stored(array), level_factors(grid, grids), _boxes(rows))
+        for level, majorities in enumerate(levels, start=1):
+            self._put_level(group, level, majorities, grids[level - 1])
 
     def stream(
         self,
@@ -161,16 +174,19 @@ class CaseWriter:
 
         It is an image volume, or a label volume when it has `categories`: then all voxels of a value are one object,
         since connected components would need the whole volume at once. Chunks that hold only 0 are not stored.
+        It has level 0 alone, and the first of several codecs.
         """
+        if self._levels > 1:
+            raise OptionError("a streamed volume has level 0 alone", got=f"{self._levels} levels")
         dtype, chunk = np.dtype(dtype), chunk_shape(grid.axes, grid.shape)
         if dtype.kind not in ("iuf" if categories is None else "iu"):
             raise OptionError(f"volume {name!r} cannot be streamed in this type", got=dtype)
         if categories is None:
             group = self._new_volume(f"images/{name}", dtype, grid, reorientation, None)
-            return self._register(ChunkedDataset(group, "0", grid.shape, dtype, chunk, self._codec, fill=0))
+            return self._register(ChunkedDataset(group, "0", grid.shape, dtype, chunk, self._codecs[0], fill=0))
         group = self._new_volume(f"labels/{name}", dtype, grid, reorientation, {"objects": "category"})
         put_categories(group, categories)
-        labels = ChunkedLabels(group, "0", grid.shape, dtype, chunk, self._codec, categories)
+        labels = ChunkedLabels(group, "0", grid.shape, dtype, chunk, self._codecs[0], categories)
         self._streamed_labels.append(labels)
         return self._register(labels)
 
@@ -186,15 +202,20 @@ class CaseWriter:
         grid: Grid,
         reorientation: Reorientation | None,
         attributes: Mapping[str, Any] | None,
-    ) -> None:
+    ) -> h5py.Group:
+        """A new volume with its level 0."""
         if array.shape != grid.shape:
             raise GridError(f"{path!r}: array and grid differ", got=array.shape, expected=grid.shape)
         group = self._new_volume(path, array.dtype, grid, reorientation, attributes)
-        stored = array.view(np.uint8) if array.dtype.kind == "b" else array
+        self._put_level(group, 0, _stored(array), grid)
+        return group
+
+    def _put_level(self, group: h5py.Group, level: int, array: NDArray[Any], grid: Grid) -> None:
         chunk = chunk_shape(grid.axes, grid.shape)
-        fill = 0 if path.startswith("labels/") else common_constant(stored, chunk)
-        dataset = ChunkedDataset(group, "0", grid.shape, stored.dtype, chunk, self._codec, fill)
-        self._register(dataset).put((0,) * grid.ndim, stored)
+        fill = 0 if group.name.startswith("/labels/") else common_constant(array, chunk)
+        codec = choose_codec(self._codecs, array, chunk)
+        dataset = ChunkedDataset(group, str(level), grid.shape, array.dtype, chunk, codec, fill)
+        self._register(dataset).put((0,) * grid.ndim, array)
 
     def _new_volume(
         self,
@@ -283,6 +304,17 @@ class CaseWriter:
 def put_categories(group: h5py.Group, categories: Mapping[int, str]) -> None:
     """Write the table value -> category name of a label volume."""
     put_text(group, "categories", json.dumps({str(v): categories[v] for v in sorted(categories)}))
+
+
+def _stored(array: NDArray[Any]) -> NDArray[Any]:
+    return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+
+def _boxes(objects: NDArray[np.int64]) -> dict[int, Window]:
+    """Per value the box that holds all its objects, rows of `find_objects`."""
+    n = (objects.shape[1] - 2) // 2
+    parts = ((int(value), objects[objects[:, 0] == value, 2:]) for value in np.unique(objects[:, 0]))
+    return {value: Window.between(rows[:, :n].min(0), rows[:, n:].max(0)) for value, rows in parts}
 
 
 def sync_folder(folder: Path) -> None:
