@@ -165,7 +165,7 @@ class DirectReader:
     def _damage(self, number: int, what: str) -> DamageError:
         box: Window = chunk_window(number, self._shape, self._chunk)
         return DamageError(
-            f"chunk {number} of {self._name!r} in {self._path} {what}",
+            f"chunk {number} of {self._name!r}, voxels {box.start} … {box.stop}, in {self._path} {what}",
             hint="run `ndvol verify`, delete the damaged file and import the case again",
             path=self._path,
             dataset=self._name.lstrip("/"),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ndvol.errors import WindowError
 from ndvol.geometry import Grid, Window
-from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
-from ndvol.store.direct import DirectReader
+from ndvol.store import CODECS, CaseWriter, open_case, open_hdf5, verify_file
+from ndvol.store.direct import DirectReader, direct_reader
 
 AXES = {1: "x", 2: "yx", 3: "zyx", 4: "tzyx"}
 DTYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
@@ -68,20 +68,30 @@ def test_any_hdf5_data_set_reads_like_the_oracle_two_thousand_times(tmp_path_fac
     check_foreign(tmp_path_factory.mktemp("any"), case, fill_value)
 
 
-@given(volumes_and_windows(), st.sampled_from(["lz4", "lz4hc", "zstd", "gzip"]))
-@settings(deadline=None, max_examples=40)
-def test_written_volumes_read_like_the_oracle(tmp_path_factory, case, compressor):
-    array, _, window = case
+@given(volumes_and_windows(), st.sampled_from(sorted(CODECS)), st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_direct_path_h5py_and_source_agree(tmp_path_factory, drawn, codec, levels):
+    array, _, window = drawn
     path = tmp_path_factory.mktemp("written") / "case.h5"
     grid = Grid.regular(AXES[array.ndim], array.shape)
     labels = (np.arange(array.size).reshape(array.shape) % 5 == 0).astype(np.uint8)
-    with CaseWriter(path, case="c", uuid="u", codec=Codec(compressor)) as writer:
+    with CaseWriter(path, case="c", uuid="u", codec=codec, levels=levels) as writer:
         writer.add_image("image", array, grid)
         writer.add_label("label", labels, grid, categories={1: "one"})
-    stored = open_case(path)
-    np.testing.assert_array_equal(stored.images["image"].read(window, fill_value=7), oracle(array, window, 7))
-    np.testing.assert_array_equal(stored.labels["label"].read(window), oracle(labels, window, 0))
-    assert stored.images["image"].grid == grid
+    case = open_case(path)
+    for kind, volume, source, outside in (
+        ("images", case.images["image"], array, 7),
+        ("labels", case.labels["label"], labels, 0),
+    ):
+        assert volume.grid == grid
+        np.testing.assert_array_equal(volume.read(window, fill_value=outside), oracle(source, window, outside))
+        with h5py.File(path, "r", locking=False) as file:
+            stored = [file[f"{kind}/{volume.name}/{level}"] for level in range(volume.levels)]
+            assert all(direct_reader(dataset, {}) is not None for dataset in stored)
+            np.testing.assert_array_equal(stored[0][...], source)
+            for level, dataset in enumerate(stored):
+                np.testing.assert_array_equal(volume.read(Window.full(dataset.shape), level=level), dataset[...])
+    assert verify_file(path) == []
 
 
 def test_out_of_another_type_is_cast_by_value(tmp_path):
