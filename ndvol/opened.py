@@ -16,10 +16,12 @@ from ndvol.box_index import BoxIndex
 from ndvol.catalog import CaseRecord, Catalog
 from ndvol.errors import SamplingError
 from ndvol.geometry import Window
+from ndvol.geometry.pyramid import level_factor
+from ndvol.levels import at_level
 from ndvol.sampling import ObjectRows, VoxelIndex, examined_categories
 from ndvol.sampling.aligned import AlignedCase, Placed, align, fits, place, place_label
 from ndvol.sampling.sample import Place, boxes_in_window
-from ndvol.volumes import Volume, valid_window
+from ndvol.volumes import Case, Volume, valid_window
 
 OPEN_CASES = 32
 """Cases that a sampler keeps open per process; each holds its label index, and its file through the store."""
@@ -50,6 +52,25 @@ class OpenCase:
         self._volumes: list[Volume] = [*(case.case.labels[label] for label in record.labels), first]
         kept = np.array([fits(volume.grid, case.grid) for volume in self._volumes])[rows.label[own]]
         self.visible = own[kept]
+        self._levels: dict[int, AlignedCase] = {0: case}
+
+    def at(self, level: int) -> AlignedCase:
+        """The case as a sampler reads it at a pyramid level: each volume on its own grid of that level.
+
+        Raises
+        ------
+        WindowError : when a volume has no such level. GridError : when nothing says where its voxels lie.
+        """
+        if level not in self._levels:
+            images = {name: at_level(placed.volume, level) for name, placed in self.case.images.items()}
+            labels = {name: at_level(placed.volume, level) for name, placed in self.case.labels.items()}
+            case = Case(self.record.name, images, labels)
+            self._levels[level] = align(case, self.case.grid.axes, tuple(images), tuple(labels))
+        return self._levels[level]
+
+    def factor(self, level: int) -> tuple[int, ...]:
+        """Voxels of level 0 per voxel of a pyramid level, by axis."""
+        return level_factor(self.case.grid, self.at(level).grid) if level else (1,) * self.case.grid.ndim
 
     def box(self, row: int) -> Window:
         return Window.between(self._rows.start[row], self._rows.stop[row])
@@ -70,10 +91,11 @@ class OpenCase:
         axes = self.case.case.labels[self.labels[label]].axes
         return count * prod(n for a, n in zip(self.case.grid.axes, self.case.grid.shape, strict=True) if a not in axes)
 
-    def places(self, window: Window) -> dict[str, Place]:
+    def places(self, window: Window, level: int) -> dict[str, Place]:
         """Where the patches of volumes on other grids lie; see `Sample.places`."""
-        volumes: dict[str, Placed[Any]] = {f"images/{name}": placed for name, placed in self.case.images.items()}
-        volumes |= {f"labels/{name}": placed for name, placed in self.case.labels.items()}
+        case = self.at(level)
+        volumes: dict[str, Placed[Any]] = {f"images/{name}": placed for name, placed in case.images.items()}
+        volumes |= {f"labels/{name}": placed for name, placed in case.labels.items()}
         own = {name: (p.window(window), p.volume.grid) for name, p in volumes.items() if p.reference is not None}
         return {name: Place(grid.crop(box), valid_window(box, grid.shape)) for name, (box, grid) in own.items()}
 

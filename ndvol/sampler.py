@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.catalog import Catalog
-from ndvol.errors import OptionError, SamplingError
+from ndvol.errors import OptionError, WindowError
 from ndvol.geometry import Window
+from ndvol.geometry.pyramid import coarse_box, coarse_window, fine_box
 from ndvol.opened import OpenCase, OpenCases, Reads, Seen
 from ndvol.sampling import (
     BoundStrategy,
@@ -180,6 +181,24 @@ class VolumeSampler:
         category = self.catalog.categories.names[self._cohort.objects.category[row]]
         return self._padded(Target(case, window, "positive", category, leaf=category, object=number))
 
+    def coarser(self, target: Target, level: int) -> Target:
+        """A target of level 0 at a coarser pyramid level: as many voxels about the same centre, so it sees more.
+
+        See `ndvol.geometry.pyramid.coarse_window`. All of the window of level 0 is inside: a positive keeps its
+        category and point, though most voxels of the point's block may be of another. A negative gets the role
+        ``any``, for nothing has judged what more it sees.
+
+        Raises
+        ------
+        WindowError : when the case has no such level, or the target is not of level 0.
+        """
+        if target.level:
+            raise WindowError("only a target of level 0 has coarser ones", got=f"level {target.level}")
+        factor = self._open(target.case).factor(level)
+        point = target.point and tuple(p // f for p, f in zip(target.point, factor, strict=True))
+        role = "any" if level and target.role == "negative" else target.role
+        return replace(target, window=coarse_window(target.window, factor), point=point, role=role, level=level)
+
     def load_positive(self, index: int) -> Sample:
         """A positive sample, for any index from 0 on: of the strategy's own `Positive`, or of a default one."""
         return self._load_role(Positive, index)
@@ -189,31 +208,32 @@ class VolumeSampler:
         return self._load_role(Negative, index)
 
     def load_sample(self, target: Target) -> Sample:
-        """Read a target: one of this sampler's, or any other window of any case, of any shape.
+        """Read a target: one of this sampler's, or any other window of any case, of any shape and pyramid level.
+
+        On a level all volumes are read at that level, and boxes of annotations are the smallest that hold the object
+        there; how much of it the window sees is counted at level 0.
 
         Raises
         ------
         SamplingError : when volumes of the case lie on grids whose place in one world is not known.
-        WindowError : when the window has another number of axes than the sampler, or the fill value does not
-            fit an image's type.
+        WindowError : when the window has another number of axes than the sampler, a volume lacks the level, or the
+            fill value does not fit an image's type.
         UnknownNameError : when there is no such case.
         """
-        return self._load(target.case, [target])[0]
+        return self._load(target.case, target.level, [target])[0]
 
     def load_samples(self, targets: Sequence[Target]) -> list[Sample]:
         """Read several targets, in their order: a chunk that windows of one case share is decoded once."""
         samples: dict[int, Sample] = {}
-        for case in dict.fromkeys(target.case for target in targets):
-            numbers = [k for k, target in enumerate(targets) if target.case == case]
-            samples.update(zip(numbers, self._load(case, [targets[k] for k in numbers]), strict=True))
+        for place in dict.fromkeys((target.case, target.level) for target in targets):
+            numbers = [k for k, target in enumerate(targets) if (target.case, target.level) == place]
+            samples.update(zip(numbers, self._load(*place, [targets[k] for k in numbers]), strict=True))
         return [samples[k] for k in range(len(targets))]
 
-    def _load(self, case: str, targets: Sequence[Target]) -> list[Sample]:
-        """Samples of one case."""
-        for target in targets:
-            if target.level:
-                raise SamplingError("windows of a sampler are in the indices of level 0", got=f"level {target.level}")
+    def _load(self, case: str, level: int, targets: Sequence[Target]) -> list[Sample]:
+        """Samples of one case at one level."""
         opened = self._open(case)
+        aligned = opened.at(level)
         fill, mode = self.reading.fill_value, self.reading.pad_mode
         windows = [target.window for target in targets]
 
@@ -222,8 +242,8 @@ class VolumeSampler:
             found: list[NDArray[Any]] = placed.volume.read_many(own, fill_value=fill_value, pad_mode=mode)
             return found
 
-        images = {name: patches(placed, fill) for name, placed in opened.case.images.items()}
-        labels = {name: patches(placed, 0) for name, placed in opened.case.labels.items()}
+        images = {name: patches(placed, fill) for name, placed in aligned.images.items()}
+        labels = {name: patches(placed, 0) for name, placed in aligned.labels.items()}
         return [
             self._sample(
                 opened,
@@ -237,10 +257,12 @@ class VolumeSampler:
     def _sample(
         self, opened: OpenCase, target: Target, images: dict[str, NDArray[Any]], labels: dict[str, NDArray[Any]]
     ) -> Sample:
-        window, grid = target.window, opened.case.grid
-        annotations = self._annotations(opened, window, opened.seen(window, labels))
+        window, level = target.window, target.level
+        grid = opened.at(level).grid
+        seen = {} if level else opened.seen(window, labels)
+        annotations = self._annotations(opened, window, opened.factor(level), seen)
         valid = valid_window(window, grid.shape)
-        return Sample(images, labels, grid.crop(window), valid, annotations, target, opened.places(window))
+        return Sample(images, labels, grid.crop(window), valid, annotations, target, opened.places(window, level))
 
     def _tiles(self) -> int:
         """How many windows tile every case once."""
@@ -251,20 +273,23 @@ class VolumeSampler:
             self.catalog.record(case)  # raises, and names the nearest one
         return self._cases.open(self._numbers[case])
 
-    def _annotations(self, opened: OpenCase, window: Window, seen: Seen) -> tuple[ObjectInWindow, ...]:
+    def _annotations(
+        self, opened: OpenCase, window: Window, factor: tuple[int, ...], seen: Seen
+    ) -> tuple[ObjectInWindow, ...]:
+        """The objects in a window of voxels that stand for `factor` voxels of level 0."""
         rows, names, touching = self._cohort.objects, self.catalog.categories.names, self.reading.touching
-        own = opened.visible
-        found = own[boxes_in_window(rows.start[own], rows.stop[own], window, touching=touching)]
+        own, fine = opened.visible, fine_box(window, factor)
+        found = own[boxes_in_window(rows.start[own], rows.stop[own], fine, touching=touching)]
         annotations = []
         for row in found.tolist() if window.size else ():
-            share = opened.share_inside(row, window, seen)
+            share = opened.share_inside(row, fine, seen)
             if share < self.reading.visible_thresh or not (share or touching):
                 continue
             label = int(rows.label[row])
             annotations.append(
                 ObjectInWindow(
                     category=names[rows.category[row]],
-                    box=opened.box(row).shifted([-a for a in window.start]),
+                    box=coarse_box(opened.box(row), factor).shifted([-a for a in window.start]),
                     label=opened.labels[label] if label >= 0 else "",
                     value=int(rows.value[row]) if label >= 0 else 0,
                     voxels=int(rows.voxels[row]),

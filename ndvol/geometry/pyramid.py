@@ -73,6 +73,39 @@ def level_factor(grid: Grid, level: Grid) -> tuple[int, ...]:
     return tuple(next(ratios) if i in grid.spatial else 1 for i in range(grid.ndim))
 
 
+def fine_box(window: Window, factor: Sequence[int]) -> Window:
+    """The voxels of level 0 that a window of a level stands for; past the border it goes on in whole blocks.
+
+    >>> fine_box(Window((-1, 2), (3, 4)), (2, 1))
+    Window(start=(-2, 2), shape=(6, 4))
+    """
+    scaled = [(a * f, n * f) for a, n, f in zip(window.start, window.shape, factor, strict=True)]
+    return Window(tuple(a for a, _ in scaled), tuple(n for _, n in scaled))
+
+
+def coarse_box(box: Window, factor: Sequence[int]) -> Window:
+    """The smallest window of a level that holds a box of level 0.
+
+    >>> coarse_box(Window((3, 2), (2, 4)), (2, 1))
+    Window(start=(1, 2), shape=(2, 4))
+    """
+    start = [a // f for a, f in zip(box.start, factor, strict=True)]
+    return Window.between(start, [-(-b // f) for b, f in zip(box.stop, factor, strict=True)])
+
+
+def coarse_window(window: Window, factor: Sequence[int]) -> Window:
+    """The window of a level with as many voxels as a window of level 0, about the same centre.
+
+    The centres differ by half a voxel of the level at most. Every voxel of `window` lies in a block of the result.
+
+    >>> coarse_window(Window((10, 10), (4, 4)), (2, 1))
+    Window(start=(4, 10), shape=(4, 4))
+    """
+    # The centre is at (2 a + n) / 2 in level 0 and (2 start + n) / 2 in the level, times f; rounded half up.
+    starts = [(2 * a + n - n * f + f) // (2 * f) for a, n, f in zip(window.start, window.shape, factor, strict=True)]
+    return Window(tuple(starts), window.shape)
+
+
 def level_means(array: NDArray[Any], factors: Sequence[tuple[int, ...]]) -> Iterator[NDArray[Any]]:
     """Levels 1, 2, … of an image: the mean of the voxels of level 0 in each block, in the type of `array`.
 

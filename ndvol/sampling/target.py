@@ -18,12 +18,12 @@ class Target:
     Attributes
     ----------
     case : name in the catalogue.
-    window : in the index space of the sampler's first image, one entry per axis in storage order; may leave the
-        volume, also wholly, and may be empty.
+    window : in the index space of the sampler's first image at that level, one entry per axis in storage order; may
+        leave the volume, also wholly, and may be empty.
     role : ``positive`` holds a voxel of `category`, ``negative`` holds (almost) none, ``any`` is not constrained.
     category : the category that was asked for, maybe an inner node of the tree; None unless positive.
     point : the voxel for which a positive window was drawn, inside the window.
-    level : pyramid level whose indices the window is in; 0 is the finest.
+    level : pyramid level whose indices window and point are in; 0 is the finest.
     leaf : the category of that voxel or object itself: `category`, or one below it.
     object : position, among the objects of the case's record, of the object that a positive was drawn for.
 

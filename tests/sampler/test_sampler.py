@@ -334,7 +334,7 @@ class TestOptions:
         sampler = VolumeSampler(pair(), (3, 3), reading=Reading(-4000000))
         with pytest.raises(WindowError, match="fill_value does not fit the type int16"):
             sampler[0]
-        with pytest.raises(SamplingError, match="in the indices of level 0; got level 1"):
+        with pytest.raises(WindowError, match="has no level 1; expected 0 … 0"):
             sampler.load_sample(Target("a", Window((0, 0), (3, 3)), level=1))
         with pytest.raises(OptionError, match="epoch must be a whole number"):
             sampler.set_epoch(-1)
