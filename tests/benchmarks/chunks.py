@@ -4,8 +4,8 @@
 
 Four kinds of image: int16 CT, uint16 MR, float32 PET (quantized, as DICOM stores it) and uint8 RGB. Same windows for
 the file and for RAM, warm page cache, one process, medians after 3 windows that are compared voxel for voxel. The chunk
-is a cube of the edge, as `ndvol.geometry.chunk_shape` plans it for that many voxels. Sizes are those of the file against
-the voxels and against gzip -6 of them, as a .nii.gz has it. What it decides are `CHUNK_VOXELS` and `CODECS`.
+is a cube of the edge, as `ndvol.geometry.chunk_shape` plans it for that many voxels. Sizes are those of the file as a
+share of the voxels and of gzip -6 of them, as a .nii.gz has it. What it decides are `CHUNK_VOXELS` and `CODECS`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
     heads = ("file ms", "RAM ms", "ratio", "size", "/gz")
     print(
         f"{'kind':>4} {'codec':>8} {'edge':>4} {'window':>6}",
-        *(f"{h:>{w}}" for h, w in zip(heads, WIDTHS, strict=True)),
+        *map(str.rjust, heads, WIDTHS),
     )
     for row in sweep(options):
         rows.append(row)
