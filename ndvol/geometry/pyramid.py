@@ -19,8 +19,8 @@ from ndvol.geometry.window import Window
 
 MAX_LEVELS = 10
 """Levels of a volume. A voxel of level 9 stands for 2^27 at most, whose sums 64 bits hold."""
-SLAB_VOXELS = 2**20
-"""Voxels that are summed at once, so that the sums before the last axis take little memory."""
+SLAB_VOXELS = 2**18
+"""Voxels of a level that are computed at once, so that what is needed on the way to them takes little memory."""
 
 
 def level_grids(grid: Grid, levels: int) -> tuple[Grid, ...]:
@@ -123,19 +123,19 @@ def level_means(array: NDArray[Any], factors: Sequence[tuple[int, ...]]) -> Iter
     >>> [level.tolist() for level in level_means(np.array([1, 2, 4, 4, 9], np.int16), [(2,), (2,)])]
     [[2, 4, 9], [3, 9]]
     """
-    parts, total = _split(array), (1,) * array.ndim
-    for factor in factors:
-        total = tuple(a * b for a, b in zip(total, factor, strict=True))
+    parts, kind = _split(array), np.float64 if array.dtype.kind == "f" else np.int64
+    for factor, total in zip(factors, _running_products(factors), strict=True):
         try:
             with np.errstate(over="raise", invalid="ignore"):
-                parts = [
-                    _block_sums(part, factor, np.float64 if array.dtype.kind == "f" else np.int64) for part in parts
-                ]
+                parts = [_block_sums(part, factor, kind) for part in parts]
         except FloatingPointError:
             raise OptionError(
                 "the mean of neighbouring voxels is beyond float64", hint="import level 0 alone"
             ) from None
-        yield _mean(parts, _block_sizes(array.shape, total), array.dtype)
+        sizes, means = _block_sizes(array.shape, total), np.empty(parts[0].shape, array.dtype)
+        for rows in _slabs(means.shape):
+            means[rows] = _mean([part[rows] for part in parts], sizes[rows], array.dtype)
+        yield means
 
 
 def level_majorities(
@@ -154,21 +154,18 @@ def level_majorities(
     >>> [level.tolist() for level in level_majorities(labels, [(2,), (2,)], {v: Window((0,), (7,)) for v in (1, 2, 3)})]
     [[1, 1, 0, 3], [1, 0]]
     """
-    if not factors:
-        return []
     totals = list(_running_products(factors))
-    sizes = [_block_sizes(labels.shape, total) for total in totals]
-    won = [np.zeros(size.shape, labels.dtype) for size in sizes]
-    most = [np.zeros(size.shape, np.int64) for size in sizes]
-    # What is left when all other values are counted is background.
-    background = [size.copy() for size in sizes]
-    for value in sorted(boxes):
+    # What is left when all other values are counted.
+    background = [_block_sizes(labels.shape, total) for total in totals]
+    won = [np.zeros(size.shape, labels.dtype) for size in background]
+    most = [np.zeros(size.shape, np.int32) for size in background]
+    for value in sorted(boxes) if factors else ():
         # Blocks of the coarsest level are whole blocks of all levels.
         span = [(a // f * f, b) for a, b, f in zip(boxes[value].start, boxes[value].stop, totals[-1], strict=True)]
         stop = [min(n, ceil(b / f) * f) for (_, b), n, f in zip(span, labels.shape, totals[-1], strict=True)]
         counts = labels[tuple(slice(a, b) for (a, _), b in zip(span, stop, strict=True))] == value
         for k, (factor, total) in enumerate(zip(factors, totals, strict=True)):
-            counts = _block_sums(counts, factor, np.int64)
+            counts = _block_sums(counts, factor, np.int32)
             at = tuple(slice(a // f, a // f + n) for (a, _), f, n in zip(span, total, counts.shape, strict=True))
             background[k][at] -= counts
             better = counts > most[k][at]
@@ -206,17 +203,16 @@ def _coarser(grid: Grid, factor: Sequence[int]) -> Grid:
 
 
 def _running_products(factors: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    total: tuple[int, ...] = (1,) * len(factors[0])
-    for factor in factors:
-        total = tuple(a * b for a, b in zip(total, factor, strict=True))
-        yield total
+    """Voxels of level 0 per block and axis, level by level."""
+    for k in range(len(factors)):
+        yield tuple(prod(along) for along in zip(*factors[: k + 1], strict=True))
 
 
-def _block_sizes(shape: Sequence[int], factor: Sequence[int]) -> NDArray[np.int64]:
+def _block_sizes(shape: Sequence[int], factor: Sequence[int]) -> NDArray[np.int32]:
     """Voxels of level 0 in each block."""
-    sizes = np.ones((), np.int64)
+    sizes = np.ones((), np.int32)
     for n, f in zip(shape, factor, strict=True):
-        along = np.full(ceil(n / f), f, np.int64)
+        along = np.full(ceil(n / f), f, np.int32)
         if n % f:
             along[-1] = n % f
         sizes = np.multiply.outer(sizes, along)
@@ -226,17 +222,22 @@ def _block_sizes(shape: Sequence[int], factor: Sequence[int]) -> NDArray[np.int6
 def _block_sums(array: NDArray[Any], factor: Sequence[int], dtype: type[Any]) -> NDArray[Any]:
     """Sums over blocks of 1 or 2 voxels per axis."""
     out = np.empty(halved_shape(array.shape, factor), dtype)
-    rows = max(1, SLAB_VOXELS // max(1, prod(array.shape[1:])))
-    for first in range(0, len(out), rows):
-        slab = array[first * factor[0] : (first + rows) * factor[0]]
+    for rows in _slabs(out.shape):
+        slab = array[rows.start * factor[0] : rows.stop * factor[0]]
         for axis, f in enumerate(factor):
             if f == 2:
                 head = (slice(None),) * axis
                 odd = slab[(*head, slice(1, None, 2))]
                 slab = slab[(*head, slice(0, None, 2))].astype(dtype)
                 slab[(*head, slice(odd.shape[axis]))] += odd
-        out[first : first + rows] = slab
+        out[rows] = slab
     return out
+
+
+def _slabs(shape: Sequence[int]) -> Iterator[slice]:
+    """Slices of the first axis that together cover it, of about `SLAB_VOXELS` each."""
+    rows = max(1, SLAB_VOXELS // max(1, prod(shape[1:])))
+    return (slice(first, first + rows) for first in range(0, shape[0], rows))
 
 
 def _split(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -246,7 +247,7 @@ def _split(array: NDArray[Any]) -> list[NDArray[Any]]:
     return [(array >> 32).astype(np.int64), (array & 0xFFFFFFFF).astype(np.int64)]
 
 
-def _mean(sums: list[NDArray[Any]], sizes: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _mean(sums: list[NDArray[Any]], sizes: NDArray[np.int32], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Sums divided by the sizes of their blocks; two sums are the halves of `_split`."""
     if dtype.kind == "f":
         return np.asarray(sums[0] / sizes, dtype)
