@@ -47,6 +47,7 @@ def case_facts(catalog: Catalog, name: str) -> dict[str, Any]:
             "unit": grid.unit,
             "frame": grid.frame,
             "origin": [round(o, 4) for o in grid.origin],
+            "levels": volume.levels,
             **{k: v for k, v in volume.attributes.items() if v not in ("", None)},
         }
     objects = record.objects
