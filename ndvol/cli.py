@@ -50,7 +50,13 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--orientation", type=click.Choice(["canonical", "native"]), default="canonical", show_default=True)
 @click.option("--objects", type=click.Choice(["component", "category"]), default="component", show_default=True)
 @click.option("--levels", default=1, show_default=True, help="Pyramid levels of every volume; 1: the finest alone.")
-@click.option("--codec", type=click.Choice(["fast", "small", "portable", "none"]), default="fast", show_default=True)
+@click.option(
+    "--codec",
+    type=click.Choice(["fast", "small", "portable", "none"]),
+    default="fast",
+    show_default=True,
+    help="Compression: lz4; zstd; gzip, which needs no plug-in to be read; none.",
+)
 @click.option(
     "--case-by",
     type=click.Choice(["auto", "series", "study", "folder"]),

@@ -40,9 +40,9 @@ class ImportOptions:
     orientation : ``canonical`` stores z, y, x closest to S, P, L by permutation and flips; ``native`` as it is.
     objects : ``component`` or ``category``, see `ndvol.store.objects.find_objects`.
     levels : pyramid levels of every volume, 1 (default) for the finest alone; see `ndvol.geometry.pyramid`.
-    codec : how voxels are compressed. ``fast`` (default): read fastest. ``small``: zstd with byte or bit shuffle,
-        whichever makes a volume smaller in a quick trial. ``portable``: gzip with shuffle, which every HDF5 reads
-        without a plug-in. ``none``: not at all.
+    codec : how voxels are compressed. ``fast`` (default): lz4, read fastest. ``small``: zstd with byte or bit
+        shuffle, whichever makes a volume smaller in a quick trial. ``portable``: gzip with shuffle, which every HDF5
+        reads without a plug-in. ``none``: not at all.
     reading : what readers do where the choice is the user's, see `ndvol.formats.ReadOptions`.
     case_by : what forms a case.
 

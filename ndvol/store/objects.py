@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ndvol.errors import DamageError
+from ndvol.geometry import Window
 
 POLICIES = ("component", "category")
 
@@ -44,6 +45,17 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
             stop = [b.start + p.stop for b, p in zip(box, part, strict=True)]
             rows.append([value, int(sizes[number]), *start, *stop])
     return np.array(rows, np.int64).reshape(-1, 2 + 2 * labels.ndim)
+
+
+def value_boxes(objects: NDArray[np.int64]) -> dict[int, Window]:
+    """Per value the box that holds all its objects, which are rows of `find_objects`.
+
+    >>> value_boxes(find_objects(np.array([[1, 0, 0, 2], [0, 0, 1, 0]])))
+    {1: Window(start=(0, 0), shape=(2, 3)), 2: Window(start=(0, 3), shape=(1, 1))}
+    """
+    n = (objects.shape[1] - 2) // 2
+    parts = ((int(value), objects[objects[:, 0] == value, 2:]) for value in np.unique(objects[:, 0]))
+    return {value: Window.between(rows[:, :n].min(0), rows[:, n:].max(0)) for value, rows in parts}
 
 
 def object_mask(labels: NDArray[Any], value: int, voxels: int) -> NDArray[np.bool_]:

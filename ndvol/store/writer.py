@@ -21,13 +21,13 @@ import xxhash
 from numpy.typing import DTypeLike, NDArray
 
 from ndvol.errors import GridError, NdvolError, OptionError, StoreError
-from ndvol.geometry import Grid, Reorientation, Window, chunk_shape
+from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities, level_means
 from ndvol.label_index import count_chunks
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
 from ndvol.store.hdf5 import LIBVER, forget, put_text
-from ndvol.store.objects import find_objects
+from ndvol.store.objects import find_objects, value_boxes
 from ndvol.store.verify import ATTRIBUTES_DIGEST, FORMAT_VERSION, attributes_digest, verify_file
 from ndvol.version import __version__
 
@@ -157,7 +157,7 @@ class CaseWriter:
         rows = find_objects(array, objects)
         self._index(group, count_chunks(array, group["0"].chunks), rows)
         grids = level_grids(grid, self._levels)
-        levels = level_majorities(_stored(array), level_factors(grid, grids), _boxes(rows))
+        levels = level_majorities(_stored(array), level_factors(grid, grids), value_boxes(rows))
         for level, majorities in enumerate(levels, start=1):
             self._put_level(group, level, majorities, grids[level - 1])
 
@@ -308,13 +308,6 @@ def put_categories(group: h5py.Group, categories: Mapping[int, str]) -> None:
 
 def _stored(array: NDArray[Any]) -> NDArray[Any]:
     return array.view(np.uint8) if array.dtype.kind == "b" else array
-
-
-def _boxes(objects: NDArray[np.int64]) -> dict[int, Window]:
-    """Per value the box that holds all its objects, rows of `find_objects`."""
-    n = (objects.shape[1] - 2) // 2
-    parts = ((int(value), objects[objects[:, 0] == value, 2:]) for value in np.unique(objects[:, 0]))
-    return {value: Window.between(rows[:, :n].min(0), rows[:, n:].max(0)) for value, rows in parts}
 
 
 def sync_folder(folder: Path) -> None:
