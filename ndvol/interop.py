@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import SimpleITK
     import xarray
 
-__all__ = ["to_dask", "to_nibabel", "to_sitk", "to_xarray"]
+__all__ = ["sitk_geometry", "to_dask", "to_nibabel", "to_sitk", "to_xarray"]
 
 _MM = {"mm": 1.0, "um": 1e-3, "unknown": 1.0}
 _BLOCK_BYTES = 32 * 2**20
@@ -58,16 +58,23 @@ def to_sitk(volume: Volume) -> SimpleITK.Image:
     if "c" in volume.axes:
         array = np.moveaxis(array, volume.axes.index("c"), -1)
     image = SimpleITK.GetImageFromArray(array, isVector="c" in volume.axes)
-    dimensions = image.GetDimension()
-    spacing, origin, direction = np.ones(dimensions), np.zeros(dimensions), np.eye(dimensions)
-    # ITK counts x first, and the columns of its direction with it.
-    spacing[:n] = np.array(grid.spacing[::-1]) * _MM[grid.unit]
-    origin[:n] = np.array(grid.origin) * _MM[grid.unit]
-    direction[:n, :n] = grid.direction[:, ::-1]
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(origin.tolist())
+    # Time goes on by 1 from 0, and has a direction of its own.
+    size = image.GetDimension()
+    geometry = sitk_geometry(grid)
+    direction = np.eye(size)
+    direction[:n, :n] = np.reshape(geometry[2], (n, n))
+    image.SetSpacing(geometry[0] + (1.0,) * (size - n))
+    image.SetOrigin(geometry[1] + (0.0,) * (size - n))
     image.SetDirection(direction.ravel().tolist())
     return image
+
+
+def sitk_geometry(grid: Grid) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """Spacing, origin and direction of the spatial axes as SimpleITK has them: x first, in mm."""
+    scale = _MM[grid.unit]
+    # ITK counts x first, and the columns of its direction with it; its world is x, y, z as ours.
+    direction = tuple(grid.direction[:, ::-1].ravel().tolist())
+    return tuple(scale * s for s in grid.spacing[::-1]), tuple(scale * o for o in grid.origin), direction
 
 
 def to_nibabel(volume: Volume) -> nibabel.Nifti1Image:
