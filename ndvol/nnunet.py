@@ -48,8 +48,10 @@ class CaseDataset(nnUNetBaseDataset):  # type: ignore[misc]
         UnknownNameError : when there is no such file; SourceError : when it is not a preprocessed case.
         """
         path = Path(self.source_folder) / f"{identifier}.h5"
-        case, properties = open_case(path), read_provenance(path).get("nnunet")
-        if properties is None or "data" not in case.images or "seg" not in case.labels:
+        case = open_case(path)
+        whole = "data" in case.images and "seg" in case.labels
+        properties = read_provenance(path).get("nnunet") if whole else None
+        if properties is None:
             raise SourceError(
                 f"{path} is no case that nnU-Net has preprocessed",
                 got=f"volumes {', '.join([*case.images, *case.labels])}",
@@ -122,7 +124,7 @@ class ClassVoxels(Sequence[tuple[int, ...]]):
 def preprocess(
     catalog: Catalog, folder: str | Path, configuration: str, *, plans: str = "nnUNetPlans", label: str | None = None
 ) -> list[Path]:
-    """Preprocess all cases of a catalogue by nnU-Net's own code into ``<folder>/<plans>_<configuration>/<case>.h5``.
+    """Preprocess all cases of a catalogue by nnU-Net's own code into its folder there, as ``<case>.h5``.
 
     Parameters
     ----------
