@@ -6,7 +6,7 @@ order (C, z, y, x) and the affines map (z, y, x) to RAS mm: TorchIO asks only th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ def to_subject(source: Case | Sample | GridSample, *, dtype: torch.dtype = torch
             raise OptionError(
                 f"two entries of a Subject would be called {name!r}",
                 got=f"images {', '.join(source.images)}; labels {', '.join(labels)}; {', '.join(_facts(source))}",
-                hint="leave one out with images=(...) or labels=(...)",
+                hint="leave one out with Reading(images=...) or Reading(labels=...)",
             )
         grid = _grid(source, kind, name)
         if len(grid.spatial) != 3:
@@ -112,8 +112,13 @@ class SubjectGrid(torch.utils.data.Dataset[Any]):
         return len(self.sampler)
 
     def __getitem__(self, index: int) -> Any:
-        subject = to_subject(self.sampler[index], dtype=self.dtype)
-        return subject if self.transform is None else self.transform(subject)
+        """Subject `index`; raises IndexError past the end."""
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Several as one job, which is how a loader asks for a batch."""
+        subjects = [to_subject(sample, dtype=self.dtype) for sample in self.sampler.__getitems__(indices)]
+        return subjects if self.transform is None else [self.transform(subject) for subject in subjects]
 
     def aggregator(
         self, case: str, overlap_mode: Literal["crop", "average", "hann"] = "crop"

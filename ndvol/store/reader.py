@@ -29,10 +29,6 @@ class Hdf5Source:
     path : the file.
     datasets : paths inside the file, finest level first.
 
-    Attributes
-    ----------
-    chunk : shape of the chunks of level 0; None when it is stored in one piece.
-
     Pickles as these two; opens the file in the process that reads.
     """
 
@@ -48,7 +44,6 @@ class Hdf5Source:
             raise StoreError(f"the levels of {datasets[0]!r} in {path} differ in type or axes")
         self.shape: tuple[int, ...] = first.shape
         self.dtype: np.dtype[Any] = first.dtype.newbyteorder("=")
-        self.chunk: tuple[int, ...] | None = first.chunks
         self._index: LabelIndex | None = None
 
     @property
@@ -117,10 +112,11 @@ class Hdf5Source:
         """The stored index of a label volume; read on first use."""
         if self._index is None:
             group = self._datasets[0].rsplit("/", 1)[0]
+            chunk = open_dataset(self._path, self._datasets[0]).chunks
             table = read_table(open_file(self._path), f"{group}/index/counts")
-            if self.chunk is None or table.ndim != 2 or table.shape[1] != 3:
+            if chunk is None or table.ndim != 2 or table.shape[1] != 3:
                 raise StoreError(f"the index of {group!r} in {self._path} is no table of counts per chunk")
-            self._index = LabelIndex(self, self.chunk, table)
+            self._index = LabelIndex(self, chunk, table)
         return self._index
 
 

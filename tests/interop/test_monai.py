@@ -31,7 +31,7 @@ from ndvol.errors import GridError, OptionError, UnknownNameError  # noqa: E402
 from ndvol.geometry import Grid  # noqa: E402
 from ndvol.grid_sampler import GridSampler  # noqa: E402
 from ndvol.monai import CaseReader, to_metatensors  # noqa: E402
-from ndvol.sampler import VolumeSampler  # noqa: E402
+from ndvol.sampler import Reading, VolumeSampler  # noqa: E402
 from ndvol.store import CaseWriter, open_case  # noqa: E402
 from ndvol.torch import GridDataset, PatchDataset  # noqa: E402
 
@@ -97,7 +97,7 @@ def test_patches_under_workers_are_in_place_and_follow_the_epoch(paths, workers)
 
 def test_reorienting_and_saving_a_patch_keep_it_in_place(paths, tmp_path):
     case = open_case(paths[0])
-    sampler = VolumeSampler(catalog_of(paths[:1]), (6, 8, 9), images=["CT"], seed=5, length=3)
+    sampler = VolumeSampler(catalog_of(paths[:1]), (6, 8, 9), seed=5, length=3, reading=Reading(images=["CT"]))
     for i in range(3):
         patch = to_metatensors(PatchDataset(sampler)[i])["image"]
         turned = Orientation("RAS", labels=None)(patch)

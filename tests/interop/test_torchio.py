@@ -20,7 +20,7 @@ from torch.utils.data import Subset  # noqa: E402
 from ndvol.errors import GridError, OptionError, SamplingError, UnknownNameError, WindowError  # noqa: E402
 from ndvol.geometry import Grid  # noqa: E402
 from ndvol.grid_sampler import GridSampler  # noqa: E402
-from ndvol.sampler import VolumeSampler  # noqa: E402
+from ndvol.sampler import Reading, VolumeSampler  # noqa: E402
 from ndvol.store import CaseWriter, open_case  # noqa: E402
 from ndvol.torchio import SubjectDataset, SubjectGrid, to_subject  # noqa: E402
 from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume  # noqa: E402
@@ -184,7 +184,8 @@ def test_a_case_without_the_labels_is_refused(paths, tmp_path):
         for name in ("CT", "PET"):
             writer.add_image(name, np.ones(grid.shape, np.int16), grid)
         writer.add_label("other", np.ones(grid.shape, np.uint8), grid, categories={1: "liver"})
-    sampler = VolumeSampler(catalog_of([paths[0], tmp_path / "bare.h5"]), (3, 3, 3), labels=["organs"], length=40)
+    catalog = catalog_of([paths[0], tmp_path / "bare.h5"])
+    sampler = VolumeSampler(catalog, (3, 3, 3), length=40, reading=Reading(labels=["organs"]))
     dataset = SubjectDataset(sampler)
     with pytest.raises(SamplingError, match="case 'bare' has no label volume 'organs'"):
         [dataset[i] for i in range(40)]
