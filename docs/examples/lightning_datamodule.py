@@ -18,7 +18,7 @@ import ndvol
 
 
 class PatchModule(lightning.LightningDataModule):
-    """Positive and negative windows to train on, and a grid over each case to validate on.
+    """Positive and negative windows of labelled cases: others in each epoch to train on, always the same to validate.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ class PatchModule(lightning.LightningDataModule):
         self.paths, self.window, self.category, self.workers = (train, validate), window, category, workers
 
     def setup(self, stage: str) -> None:
-        train, validate = map(ndvol.open, self.paths)
         drawn = ndvol.Mix({ndvol.Positive(self.category): 1, ndvol.Negative(self.category): 1})
-        self.train = ndvol.torch.PatchDataset(
-            ndvol.VolumeSampler(train, self.window, strategy=drawn, seed=0, length=64)
+        train, validate = (
+            ndvol.VolumeSampler(ndvol.open(path), self.window, strategy=drawn, seed=seed, length=length)
+            for path, seed, length in zip(self.paths, (0, 1), (64, 16), strict=True)
         )
-        # Every window once, in order, with its label: the same in every run.
-        self.validate = ndvol.torch.PatchDataset(ndvol.VolumeSampler(validate, self.window, strategy=ndvol.Sliding()))
+        # The epoch of the second is never set, so validation always sees the same windows.
+        self.train, self.validate = ndvol.torch.PatchDataset(train), ndvol.torch.PatchDataset(validate)
 
     def train_dataloader(self) -> DataLoader:
         # Lightning asks again in each epoch (reload_dataloaders_every_n_epochs=1), so each draws other windows.
