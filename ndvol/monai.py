@@ -52,13 +52,22 @@ class CaseReader(ImageReader):  # type: ignore[misc]
     labels : names of label volumes, to be read instead.
 
     The array is (C, z, y, x): axes t and c are channels, t slowest, so ``EnsureChannelFirst`` has nothing left to do.
-    Several files make further channels, as with MONAI's own readers. The affine maps (z, y, x) to RAS mm::
+    Several files make further channels, as with MONAI's own readers. The affine maps (z, y, x) to RAS mm, or to the
+    volume's own world when that is not a patient's::
 
         LoadImaged("image", reader=CaseReader("CT"))
         LoadImaged("label", reader=CaseReader(labels="organs"), dtype=numpy.int64)
 
-    `UnknownNameError` when a file has no volume of that name, `GridError` when the volumes that are put together lie on
-    different grids.
+    Inference over a whole volume by MONAI's own inferer, whose result lies where the volume does::
+
+        image = LoadImage(reader=CaseReader("CT"))("bundle/volumes/case-001.h5")
+        scores = SlidingWindowInferer((96, 96, 96), sw_batch_size=4, overlap=0.25)(image[None], model)[0]
+        SaveImage("predictions/", squeeze_end_dims=False)(scores)
+
+    Raises
+    ------
+    UnknownNameError : when a file has no volume of that name.
+    GridError : when the volumes that are put together lie on different grids.
     """
 
     def __init__(self, images: str | Sequence[str] | None = None, *, labels: str | Sequence[str] | None = None) -> None:

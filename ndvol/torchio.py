@@ -26,6 +26,9 @@ __all__ = ["SubjectDataset", "SubjectGrid", "to_subject"]
 
 Transform = Callable[[Any], Any]
 
+_FACTS = ("case", "location", "role", "index")
+"""Entries that are no volumes."""
+
 
 def to_subject(source: Case | Sample | GridSample, *, dtype: torch.dtype = torch.float32) -> torchio.Subject:
     """The images as `ScalarImage`, in `dtype`, and the label volumes as `LabelMap`, in int32, under their names.
@@ -44,10 +47,10 @@ def to_subject(source: Case | Sample | GridSample, *, dtype: torch.dtype = torch
     volumes += [("labels", name, volume) for name, volume in labels.items()]
     entries = _facts(source)
     for kind, name, volume in volumes:
-        if name in entries:
+        if name in entries or name in _FACTS:
             raise OptionError(
                 f"two entries of a Subject would be called {name!r}",
-                got=f"images {', '.join(source.images)}; labels {', '.join(labels)}; {', '.join(_facts(source))}",
+                got=f"images {', '.join(source.images)}; labels {', '.join(labels)}; {', '.join(_FACTS)}",
                 hint="leave one out with Reading(images=...) or Reading(labels=...)",
             )
         grid = _grid(source, kind, name)

@@ -19,6 +19,7 @@ from monai.data import DataLoader, Dataset, MetaTensor  # noqa: E402
 from monai.inferers import SlidingWindowInferer  # noqa: E402
 from monai.transforms import (  # noqa: E402
     Compose,
+    Flip,
     LoadImage,
     LoadImaged,
     Orientation,
@@ -32,8 +33,10 @@ from ndvol.geometry import Grid  # noqa: E402
 from ndvol.grid_sampler import GridSampler  # noqa: E402
 from ndvol.monai import CaseReader, to_metatensors  # noqa: E402
 from ndvol.sampler import Reading, VolumeSampler  # noqa: E402
+from ndvol.sampling import Uniform  # noqa: E402
 from ndvol.store import CaseWriter, open_case  # noqa: E402
 from ndvol.torch import GridDataset, PatchDataset  # noqa: E402
+from ndvol.toy import DynamicToySampler, ToyOptions  # noqa: E402
 
 # LoadImage makes a reader that wants a codec for GPUs, and warns of its absence.
 pytestmark = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader:UserWarning")
@@ -224,3 +227,20 @@ def test_sliding_window_inference_over_a_case_and_by_our_windows(paths, tmp_path
             for index, patch in zip(batch["index"].tolist(), model(batch["image"]), strict=True):
                 stitcher.add(grid.window_at(index), patch.numpy())
     assert np.allclose(result, scores.numpy(), rtol=1e-3, atol=1e-2)
+
+
+def test_pictures_are_metatensors_of_two_axes():
+    options = ToyOptions("yx", (40, 48))
+    item = to_metatensors(PatchDataset(DynamicToySampler((32, 24), options=options, cases=1, strategy=Uniform()))[0])
+    assert item["image"].affine.shape == (3, 3)
+    flipped = Flip(spatial_axis=0)(item["image"])
+    assert torch.equal(flipped.as_tensor(), item["image"].as_tensor().flip(1))
+    assert np.allclose(np.array(flipped.affine) @ [31 - 5, 7, 1], np.array(item["image"].affine) @ [5, 7, 1])
+
+
+def test_workers_that_start_anew_read_the_same(paths):
+    load = LoadImaged("image", reader=CaseReader("CT"))
+    data = Dataset([{"image": path} for path in paths], load)
+    loader = DataLoader(data, batch_size=1, num_workers=1, multiprocessing_context="spawn")
+    for path, batch in zip(paths, loader, strict=True):
+        assert np.array_equal(batch["image"][0, 0], np.asarray(open_case(path).images["CT"]))

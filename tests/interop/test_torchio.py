@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -117,6 +118,20 @@ def test_the_aggregator_puts_our_windows_together(paths, mode, window, overlap, 
     assert np.allclose(result, np.stack([expected, 2 * expected]), rtol=1e-4, atol=1e-3 if mode == "hann" else 0)
 
 
+def test_a_pickle_gives_the_same_subjects(paths):
+    catalog = catalog_of(paths)
+    for dataset in (
+        SubjectDataset(VolumeSampler(catalog, (4, 5, 6), length=4), transform=tio.Pad(1)),
+        SubjectGrid(GridSampler(catalog, (4, 5, 6)), dtype=torch.float64),
+    ):
+        again = pickle.loads(pickle.dumps(dataset))
+        assert len(again) == len(dataset) > 0
+        assert torch.equal(again[-1]["CT"].data, dataset[-1]["CT"].data)
+        assert np.array_equal(again[-1]["CT"].affine, dataset[-1]["CT"].affine)
+        with pytest.raises(IndexError):
+            dataset[len(dataset)]
+
+
 def test_stock_grid_sampler_and_aggregator_on_a_case(paths):
     subject = to_subject(open_case(paths[0]))
     sampler = tio.GridSampler(subject, (4, 6, 8), (2, 2, 4))
@@ -171,8 +186,9 @@ def test_what_torchio_cannot_hold_is_refused():
     label = LabelVolume("v", grid, ArrayLabelSource(ones), categories={1: "one"})
     with pytest.raises(OptionError, match="two entries of a Subject would be called 'v'"):
         to_subject(Case("a", {"v": Volume("v", grid, ArraySource(ones))}, {"v": label}))
-    with pytest.raises(OptionError, match="would be called 'case'"):
-        to_subject(Case("a", {"case": Volume("case", grid, ArraySource(ones))}, {}))
+    for name in ("case", "location", "role", "index"):
+        with pytest.raises(OptionError, match=f"would be called '{name}'"):
+            to_subject(Case("a", {name: Volume(name, grid, ArraySource(ones))}, {}))
     huge = LabelVolume("h", grid, ArrayLabelSource(ones.astype(np.int64) << 31), categories={1 << 31: "one"})
     with pytest.raises(OptionError, match="label volume 'h' has values beyond int32; got 2147483648"):
         to_subject(Case("a", {}, {"h": huge}))
