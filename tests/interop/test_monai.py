@@ -235,7 +235,7 @@ def test_pictures_are_metatensors_of_two_axes():
     assert item["image"].affine.shape == (3, 3)
     flipped = Flip(spatial_axis=0)(item["image"])
     assert torch.equal(flipped.as_tensor(), item["image"].as_tensor().flip(1))
-    assert np.allclose(np.array(flipped.affine) @ [31 - 5, 7, 1], np.array(item["image"].affine) @ [5, 7, 1])
+    assert np.allclose(flipped.affine.numpy() @ [31 - 5, 7, 1], item["image"].affine.numpy() @ [5, 7, 1])
 
 
 def test_workers_that_start_anew_read_the_same(paths):
