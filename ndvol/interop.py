@@ -34,8 +34,8 @@ def to_sitk(volume: Volume) -> SimpleITK.Image:
     """The volume as a SimpleITK image; its world is LPS mm, which is ITK's own.
 
     Axis c becomes the components of a vector pixel, t the fourth dimension (spacing 1). The axes keep their order, so
-    ``SimpleITK.GetArrayViewFromImage`` is the volume's array, with c last. A world in µm becomes mm, unknown steps count as mm; bool becomes
-    uint8 and float16 float32, since ITK has neither.
+    ``SimpleITK.GetArrayViewFromImage`` is the volume's array, with c last. A world in µm becomes mm, and
+    unknown steps count as mm; bool becomes uint8 and float16 float32, since ITK has neither.
 
     Raises
     ------
