@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ndvol.version import __version__
 
 if TYPE_CHECKING:
-    from ndvol import demo, errors, geometry, hierarchy, torch, toy
+    from ndvol import demo, errors, geometry, hierarchy, interop, monai, nnunet, torch, torchio, toy
     from ndvol.backends import open_volume
     from ndvol.catalog import Catalog
     from ndvol.categories import CategoryTree
@@ -52,7 +52,7 @@ _HOMES = {
     "ndvol.volumes": ("Case", "LabelVolume", "Volume"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("demo", "errors", "geometry", "hierarchy", "torch", "toy")
+_SUBMODULES = ("demo", "errors", "geometry", "hierarchy", "interop", "monai", "nnunet", "torch", "torchio", "toy")
 
 __all__ = [
     "Case",
@@ -87,6 +87,9 @@ __all__ = [
     "geometry",
     "hierarchy",
     "import_tree",
+    "interop",
+    "monai",
+    "nnunet",
     "open",
     "open_case",
     "open_hdf5",
@@ -94,6 +97,7 @@ __all__ = [
     "plan_import",
     "read_categories",
     "torch",
+    "torchio",
     "toy",
 ]
 

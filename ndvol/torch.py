@@ -95,9 +95,9 @@ class PatchDataset(Dataset[dict[str, Any]]):
     def _item(self, index: int, sample: Sample) -> dict[str, Any]:
         sample.check_one_grid()
         ndim = len(sample.grid.spatial)
-        item: dict[str, Any] = {"image": _channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
+        item: dict[str, Any] = {"image": channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
         if self.sampler.labels:
-            item["label"] = _channels(self._labels(sample), ndim, torch.int64)
+            item["label"] = channels(self._labels(sample), ndim, torch.int64)
         return item | {
             "affine": torch.from_numpy(sample.grid.ras_affine),
             "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
@@ -155,7 +155,7 @@ class GridDataset(Dataset[dict[str, Any]]):
     def _item(self, sample: GridSample) -> dict[str, Any]:
         patches = [sample.images[name] for name in self.sampler.images]
         return {
-            "image": _channels(patches, len(sample.grid.spatial), self.dtype),
+            "image": channels(patches, len(sample.grid.spatial), self.dtype),
             "affine": torch.from_numpy(sample.grid.ras_affine),
             "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
             "case": sample.case,
@@ -163,7 +163,7 @@ class GridDataset(Dataset[dict[str, Any]]):
         }
 
 
-def _channels(patches: list[NDArray[Any]], ndim: int, dtype: torch.dtype) -> torch.Tensor:
+def channels(patches: list[NDArray[Any]], ndim: int, dtype: torch.dtype) -> torch.Tensor:
     """Patches whose last `ndim` axes are spatial as one tensor (channels, \\*spatial)."""
     tensors = [torch.from_numpy(_signed(p).reshape(-1, *p.shape[-ndim:])).to(dtype) for p in patches]
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

@@ -22,6 +22,8 @@ RANKS = {
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     "grid_sampler": 10,
     **dict.fromkeys(["bench", "commands", "demo", "export_command", "facts", "report", "sheet", "torch", "toy"], 11),
+    "interop": 11,
+    **dict.fromkeys(["monai", "nnunet", "torchio"], 12),
     "cli": 12,
     "__main__": 13,
 }
@@ -33,10 +35,17 @@ OWNERS = {
     # One way to open HDF5, for our files in the store and those of others in the formats.
     "h5py": ("hdf5", "store"),
     "pydicom": ("formats",),
-    "SimpleITK": ("formats",),
+    # Arrays in memory go over to the other libraries in interop; files are read in the formats only.
+    "SimpleITK": ("formats", "interop"),
+    "nibabel": ("formats", "interop"),
+    "dask": ("interop",),
+    "xarray": ("coco", "interop"),
     "kwcoco": ("catalog",),
     "kwimage": ("coco",),
-    "torch": ("torch",),
+    "torch": ("torch", "torchio"),
+    "monai": ("monai",),
+    "nnunetv2": ("nnunet",),
+    "torchio": ("torchio",),
 }
 
 
@@ -101,7 +110,7 @@ def test_imports_go_down(unit: str) -> None:
         ("volumes", "from ndvol import sampler", "volumes (rank 3) imports ndvol.sampler (rank 9)"),
         ("sampling", "from ..catalog import Catalog", "sampling (rank 4) imports ndvol.catalog (rank 6)"),
         ("catalog", "from .. import opening", "catalog (rank 6) imports ndvol.opening (rank 8)"),
-        ("sampler", "import torch.utils.data", "sampler imports torch, which belongs to torch"),
+        ("sampler", "import torch.utils.data", "sampler imports torch, which belongs to torch and torchio"),
         ("cli", "import h5py", "cli imports h5py, which belongs to hdf5 and store"),
         ("formats", "import h5py", "formats imports h5py, which belongs to hdf5 and store"),
         ("store", "from ndvol import Window", "store (rank 6) imports ndvol.Window (rank 11)"),
