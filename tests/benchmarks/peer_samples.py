@@ -1,0 +1,167 @@
+"""Class-balanced 96³ samples through a torch DataLoader: ndvol against the loaders of its peers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peer_files import NAMES, PATCH, Cohort, installed
+from torch.utils.data import DataLoader, Dataset
+
+import ndvol
+
+BATCH = 2
+
+
+def sample_rows(cohort: Cohort, samples: int) -> Iterator[dict[str, Any]]:
+    """Milliseconds per sample and times ndvol, with 0 and 2 workers."""
+    makers: dict[str, Callable[[int, int], DataLoader]] = {"ndvol": lambda n, w: ndvol_loader(cohort, n, w)}
+    if (cohort.folder / "medh5").is_dir():
+        makers["medh5 PatchDataset"] = lambda n, w: medh5_loader(cohort, n, w)
+    if (cohort.folder / "nnunet").is_dir():
+        makers["nnU-Net (class locations, Blosc2)"] = lambda n, w: nnunet_loader(cohort, n, w)
+    few = max(8, samples // 12)
+    if installed("torchio"):
+        makers["TorchIO Queue"] = lambda n, w: torchio_loader(cohort, few, w)
+    if installed("monai"):
+        makers["MONAI RandCropByLabelClassesd"] = lambda n, w: monai_loader(cohort, few, w, cached=False)
+        makers["MONAI the same, cached"] = lambda n, w: monai_loader(cohort, n, w, cached=True)
+    marks = {"medh5 PatchDataset": "≥ 5", "nnU-Net (class locations, Blosc2)": "≥ 2.5", "TorchIO Queue": "≥ 100"}
+    marks |= {"MONAI RandCropByLabelClassesd": "≥ 300", "MONAI the same, cached": "≥ 30"}
+    own: dict[int, float] = {}
+    for workers in (0, 2):
+        for name, make in makers.items():
+            ms = per_sample(make(samples, workers))
+            own.setdefault(workers, ms)
+            yield {
+                "what": f"96³ samples, {workers} workers: {name}",
+                "value": f"{ms:.1f} ms, {ms / own[workers]:.1f} × ndvol",
+                "mark": marks.get(name, ""),
+            }
+    speedup = own[0] / own[2]
+    yield {"what": "ndvol, 2 workers against none", "value": f"{speedup:.2f} × the samples", "mark": "≥ 1.8"}
+
+
+def per_sample(loader: DataLoader) -> float:
+    """Milliseconds per sample of the second pass; the first one starts workers and fills caches."""
+    for _ in range(2):
+        begin, count = time.perf_counter(), 0
+        for batch in loader:
+            count += len(batch["image"] if "image" in batch else next(iter(batch["images"].values())))
+    return 1e3 * (time.perf_counter() - begin) / count
+
+
+def loader_of(data: Dataset, workers: int, **options: Any) -> DataLoader:
+    return DataLoader(data, BATCH, num_workers=workers, persistent_workers=workers > 0, **options)
+
+
+def ndvol_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    strategy = ndvol.Positive(dict.fromkeys(NAMES.values(), 1.0))
+    sampler = ndvol.VolumeSampler(ndvol.open(cohort.bundle), PATCH, strategy=strategy, length=samples)
+    return loader_of(ndvol.torch.PatchDataset(sampler), workers)
+
+
+def medh5_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    from medh5.sampling import PatchSampler
+    from medh5.torch import PatchDataset
+
+    paths = sorted((cohort.folder / "medh5").glob("*.medh5"))
+    data = PatchDataset(
+        paths,
+        PatchSampler(PATCH, strategy="foreground"),
+        samples_per_volume=samples // len(paths),
+        annotations={"seg": ()},
+        label_format="labelmap",
+    )
+    return loader_of(data, workers, shuffle=True)
+
+
+class NnunetSamples(Dataset):
+    """What nnU-Net's `nnUNetDataLoader` does for a sample: open a case, take a location of a class, crop and pad."""
+
+    def __init__(self, folder: Path, samples: int) -> None:
+        from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+        self.data, self.samples = nnUNetDatasetBlosc2(str(folder)), samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+
+        rng = np.random.default_rng(index)
+        data, seg, _, properties = self.data.load_case(self.data.identifiers[rng.integers(len(self.data.identifiers))])
+        where = properties["class_locations"]
+        voxel = where[list(where)[rng.integers(len(where))]]
+        voxel = voxel[rng.integers(len(voxel))][1:]
+        start = [max(0, min(int(v) - p // 2, n - p)) for v, p, n in zip(voxel, PATCH, data.shape[1:], strict=True)]
+        box = [[a, a + p] for a, p in zip(start, PATCH, strict=True)]
+        image, label = crop_and_pad_nd(data, box, 0), crop_and_pad_nd(seg, box, -1)
+        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label.astype(np.int16))}
+
+
+def nnunet_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    return loader_of(NnunetSamples(cohort.folder / "nnunet", samples), workers)
+
+
+def files(cohort: Cohort) -> list[dict[str, str]]:
+    return [
+        {"image": f"{cohort.raw}/images/{n}.nii.gz", "label": f"{cohort.raw}/labels/{n}.nii.gz"} for n in cohort.names
+    ]
+
+
+def torchio_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    import torchio
+
+    subjects = [
+        torchio.Subject(image=torchio.ScalarImage(f["image"]), label=torchio.LabelMap(f["label"]))
+        for f in files(cohort)
+    ]
+    per_volume = max(1, samples // len(subjects))
+    queue = torchio.Queue(
+        torchio.SubjectsDataset(subjects),
+        max_length=2 * per_volume,
+        samples_per_volume=per_volume,
+        sampler=torchio.data.LabelSampler(PATCH[::-1], label_name="label"),
+        num_workers=workers,
+    )
+    return DataLoader(queue, BATCH, num_workers=0, collate_fn=lambda s: {"image": [x["image"].data for x in s]})
+
+
+def monai_loader(cohort: Cohort, samples: int, workers: int, *, cached: bool) -> DataLoader:
+    from monai.data import CacheDataset, list_data_collate
+    from monai.data import Dataset as Plain
+    from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandCropByLabelClassesd
+
+    keys = ["image", "label"]
+    transform = Compose(
+        [
+            LoadImaged(keys),
+            EnsureChannelFirstd(keys),
+            RandCropByLabelClassesd(keys, "label", PATCH[::-1], [0, *[1] * len(NAMES)], len(NAMES) + 1, num_samples=4),
+        ]
+    )
+    rows = files(cohort) * max(1, samples // (4 * len(cohort.names)))
+    if cached:
+        data: Dataset = Repeated(CacheDataset(files(cohort), transform, progress=False), len(rows))
+    else:
+        data = Plain(rows, transform)
+    return loader_of(data, workers, collate_fn=list_data_collate)
+
+
+class Repeated(Dataset):
+    """An epoch that visits each case several times."""
+
+    def __init__(self, data: Dataset, length: int) -> None:
+        self.data, self.length = data, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index % len(self.data)]  # type: ignore[arg-type]
