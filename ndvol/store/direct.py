@@ -207,18 +207,15 @@ def _strides(counts: Sequence[int]) -> tuple[int, ...]:
 def _chunk_table(dataset: h5py.Dataset) -> dict[int, tuple[int, int]] | None:
     """Chunk number -> (offset in the file, stored bytes); None when a chunk was stored without one of the filters,
     as HDF5 does where an optional filter did not make it smaller."""
-    strides = _strides(chunk_counts(dataset.shape, dataset.chunks))
-    table: dict[int, tuple[int, int]] = {}
-    skipped = []
-
-    def visit(info: Any) -> None:
-        at = zip(info.chunk_offset, dataset.chunks, strides, strict=True)
-        table[sum(o // c * s for o, c, s in at)] = (info.byte_offset, info.size)
-        if info.filter_mask:
-            skipped.append(info.filter_mask)
-
-    dataset.id.chunk_iter(visit)
-    return None if skipped else table
+    found: list[Any] = []
+    # No function of ours: one call per chunk would be most of the time that opening a file takes.
+    dataset.id.chunk_iter(found.append)
+    if any(info.filter_mask for info in found):
+        return None
+    offsets = np.array([info.chunk_offset for info in found], np.int64).reshape(-1, dataset.ndim)
+    chunk = np.array(dataset.chunks)
+    numbers = offsets // chunk @ np.array(_strides(chunk_counts(dataset.shape, dataset.chunks)))
+    return {n: (info.byte_offset, info.size) for n, info in zip(numbers.tolist(), found, strict=True)}
 
 
 def _decoder(dataset: h5py.Dataset) -> Decoder | None:

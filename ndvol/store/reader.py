@@ -140,10 +140,11 @@ def _manifest_hashes(file: h5py.File) -> dict[str, dict[int, int]] | None:
     if "ndvol_format" not in file.attrs:
         return None
     names = json.loads(get_text(get(file, "manifest"), "datasets"))
-    hashes: dict[str, dict[int, int]] = {name: {} for name in names}
-    for number, chunk, digest in read_table(file, "manifest").tolist():
-        hashes[names[number]][chunk] = digest
-    return hashes
+    numbers, chunks, digests = read_table(file, "manifest").T
+    rows = [np.flatnonzero(numbers == number) for number in range(len(names))]
+    return {
+        n: dict(zip(chunks[k].tolist(), digests[k].tolist(), strict=True)) for n, k in zip(names, rows, strict=True)
+    }
 
 
 def open_case(path: str | Path) -> Case:
