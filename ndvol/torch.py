@@ -28,6 +28,8 @@ class PatchDataset(Dataset[dict[str, Any]]):
     ----------
     sampler : draws and reads the patches.
     dtype : of the image tensor.
+    label_dtype : of the label tensor; int64 is what torch's losses take. Worker processes hand over fewer bytes with
+        int16 or uint8; convert behind the loader, on the device.
 
     An item holds, with the spatial axes in storage order (z, y, x; a picture has y, x):
 
@@ -35,7 +37,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
     key        type, shape                  meaning
     ========== ============================ ==================================================================
     image      `dtype` (C, \\*spatial)       the images one after another; t and c axes become channels, t slowest
-    label      int64 (L, \\*spatial)         the label volumes likewise; only when the sampler reads any
+    label      `label_dtype` (L, \\*spatial)  the label volumes likewise; only when the sampler reads any
     affine     float64 (n+1, n+1)           maps the patch's spatial index, in tensor order, to RAS mm: what
                                             MONAI expects; the grid's own world when that is not the patient's
     valid      int64 (axes of the window,2) first and one-past-last index of the real part, per window axis
@@ -50,8 +52,14 @@ class PatchDataset(Dataset[dict[str, Any]]):
     ranks do not change it. `ndvol.Schedule` shares the items among ranks and resumes a run.
     """
 
-    def __init__(self, sampler: VolumeSampler, *, dtype: torch.dtype = torch.float32) -> None:
-        self.sampler, self.dtype = sampler, dtype
+    def __init__(
+        self,
+        sampler: VolumeSampler,
+        *,
+        dtype: torch.dtype = torch.float32,
+        label_dtype: torch.dtype = torch.int64,
+    ) -> None:
+        self.sampler, self.dtype, self.label_dtype = sampler, dtype, label_dtype
         # In shared memory, because workers that outlive an epoch (persistent_workers) hold copies of the sampler.
         self._epoch = torch.tensor(sampler.epoch)
         self._epoch.share_memory_()  # type: ignore[no-untyped-call]
@@ -97,7 +105,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         ndim = len(sample.grid.spatial)
         item: dict[str, Any] = {"image": channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
         if self.sampler.labels:
-            item["label"] = channels(self._labels(sample), ndim, torch.int64)
+            item["label"] = channels(self._labels(sample), ndim, self.label_dtype)
         return item | {
             "affine": torch.from_numpy(sample.grid.ras_affine),
             "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
@@ -109,6 +117,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
         }
 
     def _labels(self, sample: Sample) -> list[NDArray[Any]]:
+        """The patches of all label volumes that the sampler reads; raises where one is missing or does not fit."""
         missing = [name for name in self.sampler.labels if name not in sample.labels]
         if missing:
             raise SamplingError(
@@ -119,7 +128,17 @@ class PatchDataset(Dataset[dict[str, Any]]):
                 case=sample.target.case,
                 missing=tuple(missing),
             )
-        return [sample.labels[name] for name in self.sampler.labels]
+        patches = [sample.labels[name] for name in self.sampler.labels]
+        most = torch.iinfo(self.label_dtype).max
+        for name, patch in zip(self.sampler.labels, patches, strict=True):
+            if np.iinfo(patch.dtype).max > most and patch.max(initial=0) > most:
+                raise SamplingError(
+                    f"label volume {name!r} of case {sample.target.case!r} does not fit {self.label_dtype}",
+                    got=f"the value {patch.max()}",
+                    expected=f"at most {most}",
+                    hint="choose a larger label_dtype",
+                )
+        return patches
 
 
 class GridDataset(Dataset[dict[str, Any]]):

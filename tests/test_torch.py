@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, default_collate  # noqa: E402
 from toy import Toy, catalog_of, random_labels  # noqa: E402
 
 from ndvol.errors import SamplingError  # noqa: E402
+from ndvol.formats.writing import write_nifti  # noqa: E402
+from ndvol.geometry import Grid  # noqa: E402
+from ndvol.importing import ImportOptions, import_tree  # noqa: E402
 from ndvol.sampler import VolumeSampler  # noqa: E402
 from ndvol.sampling import Mix, Negative, Positive, Reading, Uniform  # noqa: E402
 from ndvol.torch import PatchDataset  # noqa: E402
@@ -151,3 +154,19 @@ def test_volumes_on_several_grids_do_not_become_one_tensor():
         data[0]
     alone = PatchDataset(VolumeSampler(catalog_of({"a": Toy(two)}), (2, 2, 2), reading=Reading(images=["PET"])))
     assert alone[0]["image"].shape == (1, 2, 2, 2)
+
+
+def test_labels_in_a_small_type_are_the_same_or_refused(tmp_path):
+    labels = np.zeros((8, 8, 8), np.uint16)
+    labels[2:4, 2:4, 2:4] = 300
+    for kind, array in (("images", np.zeros(labels.shape, np.int16)), ("labels", labels)):
+        write_nifti(tmp_path / "raw" / kind / "a.nii", array, Grid.regular("zyx", labels.shape, spacing=(1, 1, 1)))
+    options = ImportOptions(categories=({"name": "organ", "value": 300},))
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle", options=options)
+    sampler = VolumeSampler(catalog, (4, 4, 4), strategy=Positive(), length=3)
+    plain = PatchDataset(sampler)[0]["label"]
+    small = PatchDataset(sampler, label_dtype=torch.int16)[0]["label"]
+    assert (plain.dtype, small.dtype, int(small.max())) == (torch.int64, torch.int16, 300)
+    assert torch.equal(small.long(), plain)
+    with pytest.raises(SamplingError, match=r"label volume 'labels' of case 'a' does not fit torch.uint8; got .* 300"):
+        PatchDataset(sampler, label_dtype=torch.uint8)[0]
