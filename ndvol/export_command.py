@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
+
+from ndvol.commands import EXIT_PARTLY
 
 
 @click.command()
@@ -14,19 +17,29 @@ import click
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["slices"]),
+    type=click.Choice(["nifti", "nnunet", "slices"]),
     required=True,
-    help="slices: a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler.",
+    help="nifti: a file per volume, oriented as its source. nnunet: nnU-Net's raw layout. slices: a kwcoco video per "
+    "case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
-    """Write the cases of a BUNDLE into FOLDER in a form that other programs read; `ndvol import` reads it back."""
-    from ndvol.exporting import export_slices
+    """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
+    from ndvol.exporting import export_nifti, export_nnunet, export_slices
     from ndvol.opening import open_catalog
 
     catalog = open_catalog(bundle)
-    path = export_slices(catalog, folder, progress=True)
-    if as_json:
-        click.echo(json.dumps({"catalogue": str(path), "form": form, "cases": len(catalog)}))
+    refused = {}
+    if form == "slices":
+        export_slices(catalog, folder, progress=True)
     else:
-        click.echo(f"{len(catalog)} cases as {form} -> {path}")
+        refused = (export_nifti if form == "nifti" else export_nnunet)(catalog, folder, progress=True)
+    if as_json:
+        reasons = {name: str(error) for name, error in refused.items()}
+        click.echo(json.dumps({"folder": str(folder), "form": form, "cases": len(catalog), "refused": reasons}))
+    else:
+        for name, error in refused.items():
+            click.echo(f"refused {name}: {error}", err=True)
+        click.echo(f"{len(catalog) - len(refused)} of {len(catalog)} cases as {form} -> {folder}")
+    if refused:
+        sys.exit(EXIT_PARTLY)

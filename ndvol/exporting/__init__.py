@@ -1,5 +1,6 @@
 """Bundles out, in forms that other programs read."""
 
+from ndvol.exporting.nifti import export_nifti, export_nnunet
 from ndvol.exporting.slices import export_slices
 
-__all__ = ["export_slices"]
+__all__ = ["export_nifti", "export_nnunet", "export_slices"]

@@ -274,9 +274,10 @@ def test_the_command_exports_and_names_the_file(tmp_path):
     run = CliRunner().invoke(main, ["export", str(folder), str(tmp_path / "out"), "--to", "slices", "--json"])
     assert run.exit_code == 0, run.output
     assert json.loads(run.stdout) == {
-        "catalogue": str(tmp_path / "out" / "data.kwcoco.json"),
+        "folder": str(tmp_path / "out"),
         "form": "slices",
         "cases": 2,
+        "refused": {},
     }
     again = CliRunner().invoke(main, ["export", str(folder), str(tmp_path / "out"), "--to", "slices"])
     assert again.exit_code == 1

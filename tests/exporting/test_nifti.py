@@ -1,0 +1,138 @@
+"""NIfTI and nnU-Net's raw layout: out of a bundle come the voxels and the affine that went in."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ndvol.cli import main
+from ndvol.errors import OptionError, StoreError
+from ndvol.exporting import export_nifti, export_nnunet
+from ndvol.formats.writing import DicomOptions, write_dicom_series, write_nifti
+from ndvol.geometry import Grid
+from ndvol.importing import ImportOptions, import_tree
+from ndvol.opening import open_catalog
+
+RNG = np.random.default_rng(0)
+TURN = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
+TABLE = ({"name": "organ"}, {"name": "liver", "supercategory": "organ", "value": 1}, {"name": "tumor", "value": 7})
+
+
+def random_affine(seed):
+    """Axes in any order and direction, oblique, sheared and with unequal steps."""
+    rng = np.random.default_rng(seed)
+    order, signs = rng.permutation(3), rng.choice([-1.0, 1.0], 3)
+    linear = (TURN @ np.diag([0.7, 1.1, 2.5]))[:, order] * signs
+    linear[:, 0] += 0.1 * linear[:, 1] * (seed % 2)
+    return nibabel.affines.from_matvec(linear, rng.uniform(-99, 99, 3))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 6, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_nifti_returns_as_it_was(tmp_path, dtype, shape, seed):
+    array = RNG.integers(0, 200, shape).astype(dtype) + np.dtype(dtype).type(seed % 2 if dtype[0] != "f" else 0.25)
+    source = nibabel.Nifti1Image(array, random_affine(seed))
+    source.set_qform(None, 0)
+    (tmp_path / "raw").mkdir()
+    nibabel.save(source, tmp_path / "raw" / "a.nii.gz")
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b")
+    assert export_nifti(catalog, tmp_path / "out") == {}
+    [path] = (tmp_path / "out").rglob("*.nii.gz")
+    back = nibabel.load(path)
+    assert back.get_data_dtype() == (np.float32 if dtype == "float64" else dtype)
+    assert back.shape == shape
+    assert np.array_equal(np.asanyarray(back.dataobj), array)
+    np.testing.assert_allclose(back.affine, nibabel.load(tmp_path / "raw" / "a.nii.gz").affine, rtol=0, atol=1e-5)
+
+
+def cohort(folder, *, labelled=("a", "b"), values=(0, 1, 7)):
+    """Two cases, one stored back to front."""
+    grid = Grid.regular("zyx", (4, 5, 6), spacing=(2, 1, 1), origin=(5, 6, 7))
+    for name, where in (("a", grid), ("b", grid.flip(0))):
+        write_nifti(folder / "raw/images" / f"{name}.nii", RNG.integers(-9, 9, grid.shape).astype(np.int16), where)
+        if name in labelled:
+            write_nifti(folder / "raw/labels" / f"{name}.nii", RNG.choice(values, grid.shape).astype(np.uint8), where)
+    return import_tree(folder / "raw", folder / "b", options=ImportOptions(categories=TABLE, modality="CT"))
+
+
+def test_labels_keep_their_values_and_get_their_names(tmp_path):
+    catalog = cohort(tmp_path)
+    assert export_nifti(catalog, tmp_path / "out") == {}
+    for name in ("a", "b"):
+        for kind, stem in (("images", "CT"), ("labels", "labels")):
+            back = nibabel.load(tmp_path / "out" / name / kind / f"{stem}.nii.gz")
+            source = nibabel.load(tmp_path / "raw" / kind / f"{name}.nii")
+            assert np.array_equal(np.asanyarray(back.dataobj), np.asanyarray(source.dataobj))
+            np.testing.assert_allclose(back.affine, source.affine, atol=1e-6)
+        names = json.loads((tmp_path / "out" / name / "labels" / "labels.json").read_text())
+        assert names == {"1": "liver", "7": "tumor"}
+
+
+def test_nnunet_there_and_back(tmp_path):
+    catalog = cohort(tmp_path, labelled=("a",))
+    assert export_nnunet(catalog, tmp_path / "out") == {}
+    found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    assert found == ["dataset.json", "imagesTr/a_0000.nii.gz", "imagesTs/b_0000.nii.gz", "labelsTr/a.nii.gz"]
+    table = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    numbers = {name: k + 1 for k, name in enumerate(catalog.categories.names)}
+    assert table == {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, **numbers},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    again = import_tree(tmp_path / "out", tmp_path / "again")
+    case, [label] = catalog["a"], again["a"].labels.values()
+    assert np.array_equal(again["a"].images["CT"][...], case.images["CT"][...])
+    assert again["a"].images["CT"].grid.matches(case.images["CT"].grid)
+    [own] = case.labels.values()
+    for value, name in own.categories.items():
+        [number] = [v for v, n in label.categories.items() if n == name]
+        assert np.array_equal(label[...] == number, own[...] == value), name
+
+
+def test_cases_that_do_not_fit_are_named_and_the_others_written(tmp_path):
+    cohort(tmp_path)
+    grid = Grid.regular("zyx", (4, 5, 6), spacing=(2, 1, 1))
+    (tmp_path / "raw/pet").mkdir()
+    write_dicom_series(tmp_path / "raw/pet", np.ones(grid.shape, np.int16), grid, DicomOptions(modality="PT"))
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=ImportOptions(categories=TABLE, modality="CT"))
+    assert len(catalog) == 3
+    refused = export_nnunet(catalog, tmp_path / "out")
+    [(name, error)] = refused.items()
+    assert isinstance(error, OptionError)
+    assert "other images than the first case" in str(error)
+    assert not list((tmp_path / "out").rglob(f"{name}*"))
+    result = CliRunner().invoke(
+        main, ["export", str(tmp_path / "b"), str(tmp_path / "cli"), "--to", "nnunet", "--json"]
+    )
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["refused"] == {name: str(error)}
+
+
+def test_nothing_is_overwritten(tmp_path):
+    catalog = cohort(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    for export in (export_nifti, export_nnunet):
+        with pytest.raises(StoreError, match="is not empty"):
+            export(catalog, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_dicom_to_nifti_has_its_place(tmp_path):
+    grid = Grid.regular("zyx", (4, 5, 6), spacing=(3, 0.5, 0.8), origin=(-10, 20, 30), frame="LPS", unit="mm")
+    array = RNG.integers(-900, 900, grid.shape).astype(np.int16)
+    write_dicom_series(tmp_path / "raw", array, grid)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b")
+    assert export_nifti(open_catalog(tmp_path / "b"), tmp_path / "out") == {}
+    [path] = (tmp_path / "out").rglob("*.nii.gz")
+    back = nibabel.load(path)
+    assert len(catalog) == 1
+    assert np.array_equal(np.asanyarray(back.dataobj).T, array)
+    np.testing.assert_allclose(back.affine, grid.nifti_affine, atol=1e-6)
