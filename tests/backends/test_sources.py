@@ -80,18 +80,19 @@ def _with_decoder(pages, decode):
     return replace(pages, decode=(decode,))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["int16.nii", "tiles.tif", "packed.nii.gz"])
-def test_volumes_survive_pickle_and_fork(write_source, name, backend, tmp_path):
-    path = write_source(name)
-    volume = open_volume(path, backend=backend, workdir=tmp_path / "work")
-    expected = volume[...]
-    data = pickle.dumps(volume)
-    assert len(data) < 20_000
-    np.testing.assert_array_equal(pickle.loads(data)[...], expected)
+def test_volumes_survive_pickle_and_fork(write_source, tmp_path):
+    paths = [write_source(name) for name in ("int16.nii", "tiles.tif", "packed.nii.gz")]
+    volumes = [open_volume(path, backend=b, workdir=tmp_path / "work") for path in paths for b in BACKENDS]
+    expected = [volume[...] for volume in volumes]
+    pickles = [pickle.dumps(volume) for volume in volumes]
+    assert max(map(len, pickles)) < 20_000
+    results = [[pickle.loads(data)[...] for data in pickles]]
     for method in ("fork", "spawn"):
         with get_context(method).Pool(1) as pool:
-            np.testing.assert_array_equal(pool.apply(_whole, (volume,)), expected)
+            results.append(pool.map(_whole, volumes))
+    for found in results:
+        for volume, voxels, wanted in zip(volumes, found, expected, strict=True):
+            np.testing.assert_array_equal(voxels, wanted, err_msg=repr(volume))
 
 
 def _whole(volume):

@@ -141,6 +141,8 @@ def test_objects_of_a_case_are_seen_by_their_voxels(bundle):
     gid = next(i["id"] for i in sampler.dset.dataset["images"] if i["name"] == "oblique")
     case = ndvol.open(bundle)["oblique"]
     volume = case.images["MR"][...]
+    objects = {aid: sampler.dset.anns[aid]["ndvol"] for aid in sampler.dset.index.gid_to_aids[gid]}
+    masks = {aid: component(case.labels[facts["label"]][...], facts) for aid, facts in objects.items()}
     rng, checked = np.random.default_rng(3), 0
     for _ in range(300):
         start = [int(rng.integers(-2, n)) for n in volume.shape]
@@ -148,18 +150,12 @@ def test_objects_of_a_case_are_seen_by_their_voxels(bundle):
         target = {"gid": gid, "slices": tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))}
         sample = sampler.load_sample(target, visible_thresh=0.25)
         np.testing.assert_array_equal(sample["im"][..., 0], cut(volume, start, shape))
-        values = {}
-        for aid in sampler.dset.index.gid_to_aids[gid]:
-            facts = sampler.dset.anns[aid]["ndvol"]
-            label = case.labels[facts["label"]]
-            mask = component(label[...], facts)
-            values[aid] = cut(mask, start, shape).sum() / mask.sum()
+        values = {aid: cut(mask, start, shape).sum() / mask.sum() for aid, mask in masks.items()}
         assert sample["annots"]["aids"].tolist() == sorted(a for a, v in values.items() if v >= 0.25)
         checked += len(sample["annots"]["aids"])
         for aid, low, high in zip(*(sample["annots"][k] for k in ("aids", "rel_start", "rel_stop")), strict=True):
-            facts = sampler.dset.anns[aid]["ndvol"]
-            assert (low + start).tolist() == facts["start"]
-            assert (high + start).tolist() == facts["stop"]
+            assert (low + start).tolist() == objects[aid]["start"]
+            assert (high + start).tolist() == objects[aid]["stop"]
         world = sample["params"]["grid"].world((0, 0, 0))
         np.testing.assert_allclose(world, case.images["MR"].grid.world(start))
     assert checked > 40

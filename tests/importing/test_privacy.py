@@ -108,15 +108,12 @@ def test_no_canary_leaves_its_source_under_strict(sources, tmp_path, options):
     assert {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT", "OB", "UN"} <= vrs
     (tmp_path / "key").write_bytes(b"a key of more than sixteen bytes")
     strict = (str(root), "bundle", "--phi", "strict", *options)
-    commands = [
-        ["import", *strict, "-j", "2", "--report", "report.md"],
-        ["import", *strict, "-j", "0"],
-        ["import", *strict, "-n", "--json"],
-    ]
+    first = ["import", *strict, "-j", "2" if options else "0", "--report", "report.md"]
+    again = ["import", *strict, "-n", "--json"]
     missing = ["import", f"{root}/nothing", *strict[1:]]
-    assert run_in_sandbox(tmp_path, *commands, ["ls", "bundle", "--json"], missing) == [3, 3, 0, 0, 1]
+    assert run_in_sandbox(tmp_path, first, again, ["ls", "bundle", "--json"], missing) == [3, 0, 0, 1]
     assert "refused" in (tmp_path / "report.md").read_text()
-    cases = json.loads((tmp_path / "out-3").read_text())
+    cases = json.loads((tmp_path / "out-2").read_text())
     assert len(cases) >= 20, "sources must be imported for their canaries to have a chance"
     assert {label for case in cases for label in case["labels"].split(",")} >= {"segmentation", "structures", "labels"}
     assert leaks(tmp_path, planted) == {}
