@@ -23,7 +23,7 @@ from ndvol.sampling.aligned import AlignedCase, Placed, align, fits, place, plac
 from ndvol.sampling.sample import Place, boxes_in_window
 from ndvol.volumes import Case, Volume, valid_window
 
-OPEN_CASES = 32
+OPEN_CASES = 128
 """Cases that a sampler keeps open per process; each holds its label index, and its file through the store."""
 
 RIGHT_ANGLE = 1e-4

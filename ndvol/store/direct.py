@@ -12,7 +12,8 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import product
 from math import ceil, prod
 from typing import Any
@@ -27,6 +28,7 @@ from ndvol.errors import DamageError
 from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store.codec import BLOSC_FILTER
+from ndvol.store.manifest import ChunkTable, Rows
 
 FLETCHER_BYTES = 4
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
@@ -42,19 +44,19 @@ _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
 
 
-def direct_reader(dataset: h5py.Dataset, hashes: Mapping[int, int] | None) -> DirectReader | None:
+def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | None:
     """A reader for `dataset`, or None when h5py has to read it.
 
     Parameters
     ----------
-    hashes : xxh3-64 of the stored bytes by chunk number, from the manifest; None for other people's files.
+    listed : what the manifest says of its chunks, see `ChunkTable.of`; None for other people's files.
     """
     if os.environ.get("NDVOL_DIRECT") == "0":
         return None
-    if not (is_chunked(dataset) and has_known_filters(dataset) and is_guarded(dataset, hashes)):
+    if not (is_chunked(dataset) and has_known_filters(dataset) and is_guarded(dataset, listed)):
         return None
-    table = _chunk_table(dataset)
-    return DirectReader(dataset, table, hashes) if table is not None else None
+    table = ChunkTable.of(dataset, listed)
+    return DirectReader(dataset, table) if table is not None else None
 
 
 def is_chunked(dataset: h5py.Dataset) -> bool:
@@ -67,17 +69,15 @@ def has_known_filters(dataset: h5py.Dataset) -> bool:
     return _decoder(dataset) is not None
 
 
-def is_guarded(dataset: h5py.Dataset, hashes: Mapping[int, int] | None) -> bool:
+def is_guarded(dataset: h5py.Dataset, listed: Rows | None) -> bool:
     """True when no checksum is passed over: the manifest has one, or the data set has none."""
-    return hashes is not None or not dataset.fletcher32
+    return listed is not None or not dataset.fletcher32
 
 
 class DirectReader:
     """Windows of one data set, chunk by chunk; see `direct_reader`."""
 
-    def __init__(
-        self, dataset: h5py.Dataset, table: Mapping[int, tuple[int, int]], hashes: Mapping[int, int] | None
-    ) -> None:
+    def __init__(self, dataset: h5py.Dataset, table: ChunkTable) -> None:
         self._path, self._name = dataset.file.filename, dataset.name
         self._shape: tuple[int, ...] = dataset.shape
         self._dtype: np.dtype[Any] = dataset.dtype
@@ -86,13 +86,12 @@ class DirectReader:
         self._trailer = FLETCHER_BYTES if dataset.fletcher32 else 0
         self._strides = _strides(chunk_counts(self._shape, self._chunk))
         self._table = table
-        self._hashes = hashes
         decoder = _decoder(dataset)
         assert decoder is not None  # has_known_filters
         self._decode = decoder
         # HDF5's own descriptor: the same file, whatever has been put at its path since.
         descriptor = dataset.file.id.get_vfd_handle()
-        self._bytes = _mapped(descriptor) if hashes is not None else _read_by_position(self, descriptor)
+        self._bytes = _mapped(descriptor) if table.hashes is not None else _read_by_position(self, descriptor)
         self._local = threading.local()
 
     def read(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> None:
@@ -105,34 +104,40 @@ class DirectReader:
         DamageError : when the bytes of a chunk are not those that were written.
         """
         buffer = self._buffer()
-        for number, parts in self._shared(clips, outs):
-            if (where := self._table.get(number)) is not None:
-                chunk = self._load(number, where, buffer)
-                for out, source, target in parts:
+        numbers, parts = self._shared(clips, outs)
+        for number, row, pieces in zip(numbers.tolist(), self._table.rows(numbers), parts, strict=True):
+            if row[1]:
+                chunk = self._load(number, *row, buffer)
+                for out, source, target in pieces:
                     out[target] = chunk[source]
-            elif self._hashes is not None and number in self._hashes:
+            elif row[2]:
                 raise self._damage(number, "is missing")
             else:
-                for out, _, target in parts:
+                for out, _, target in pieces:
                     out[target] = self._fill
 
-    def _shared(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> Iterable[tuple[int, Sequence[_Part]]]:
-        """The chunks that windows touch, by number, with all that is to be copied out of each."""
+    def _shared(
+        self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[np.int64], Iterable[Sequence[_Part]]]:
+        """The numbers of the chunks that windows touch, and all that is to be copied out of each."""
         if len(clips) == 1:
-            return ((number, ((outs[0], source, target),)) for number, source, target in self._parts(clips[0]))
+            numbers, pairs = self._parts(clips[0])
+            return numbers, (((outs[0], source, target),) for source, target in pairs)
         shared: dict[int, list[_Part]] = {}
         for clip, out in zip(clips, outs, strict=True):
-            for number, source, target in self._parts(clip):
+            numbers, pairs = self._parts(clip)
+            for number, (source, target) in zip(numbers.tolist(), pairs, strict=True):
                 shared.setdefault(number, []).append((out, source, target))
-        return sorted(shared.items())
+        order = sorted(shared)
+        return np.array(order, np.int64), [shared[number] for number in order]
 
     def cost(self, clip: Clip) -> tuple[int, int]:
         """Bytes that `clip` takes from the file, and bytes that they decode to."""
-        sizes = [self._table[number][1] for number, _, _ in self._parts(clip) if number in self._table]
-        return sum(sizes), len(sizes) * prod(self._chunk) * self._dtype.itemsize
+        sizes = self._table.sizes[self._parts(clip)[0]]
+        return int(sizes.sum()), int(np.count_nonzero(sizes)) * prod(self._chunk) * self._dtype.itemsize
 
-    def _parts(self, clip: Clip) -> Iterator[tuple[int, Slices, Slices]]:
-        """Number of each chunk that `clip` touches, the part within the chunk, and the part in the patch."""
+    def _parts(self, clip: Clip) -> tuple[NDArray[np.int64], Iterator[tuple[Slices, Slices]]]:
+        """Numbers of the chunks that `clip` touches; for each the part within the chunk, and the part in the patch."""
         axes = [
             _parts(inside, placement, chunk, stride)
             for inside, placement, chunk, stride in zip(
@@ -140,9 +145,9 @@ class DirectReader:
             )
         ]
         # Some ten thousand chunks a second pass here: what can be made for all of them at once is.
-        numbers = map(sum, product(*(parts[0] for parts in axes)))
+        numbers = reduce(np.add.outer, (np.array(parts[0], np.int64) for parts in axes)).ravel()
         sources, targets = product(*(parts[1] for parts in axes)), product(*(parts[2] for parts in axes))
-        return zip(numbers, sources, targets, strict=True)
+        return numbers, zip(sources, targets, strict=True)
 
     def _buffer(self) -> NDArray[Any]:
         """Room for a decoded chunk, one per thread."""
@@ -151,11 +156,10 @@ class DirectReader:
             buffer = self._local.buffer = np.empty(self._chunk, self._dtype)
         return buffer
 
-    def _load(self, number: int, where: tuple[int, int], buffer: NDArray[Any]) -> NDArray[Any]:
+    def _load(self, number: int, offset: int, size: int, digest: int | None, buffer: NDArray[Any]) -> NDArray[Any]:
         """A chunk, checked; `buffer` is room for it."""
-        offset, size = where
         data = self._bytes(offset, size)
-        if self._hashes is not None and _xxh3(data) != self._hashes.get(number):
+        if digest is not None and _xxh3(data) != digest:
             raise self._damage(number, "has other bytes than were written")
         try:
             return self._decode(data[: size - self._trailer] if self._trailer else data, buffer)
@@ -202,20 +206,6 @@ def _parts(inside: slice, placement: slice, chunk: int, stride: int) -> tuple[li
 def _strides(counts: Sequence[int]) -> tuple[int, ...]:
     """Row-major numbers of chunks: how far apart neighbours along each axis are."""
     return tuple(prod(counts[i + 1 :]) for i in range(len(counts)))
-
-
-def _chunk_table(dataset: h5py.Dataset) -> dict[int, tuple[int, int]] | None:
-    """Chunk number -> (offset in the file, stored bytes); None when a chunk was stored without one of the filters,
-    as HDF5 does where an optional filter did not make it smaller."""
-    found: list[Any] = []
-    # No function of ours: one call per chunk would be most of the time that opening a file takes.
-    dataset.id.chunk_iter(found.append)
-    if any(info.filter_mask for info in found):
-        return None
-    offsets = np.array([info.chunk_offset for info in found], np.int64).reshape(-1, dataset.ndim)
-    chunk = np.array(dataset.chunks)
-    numbers = offsets // chunk @ np.array(_strides(chunk_counts(dataset.shape, dataset.chunks)))
-    return {n: (info.byte_offset, info.size) for n, info in zip(numbers.tolist(), found, strict=True)}
 
 
 def _decoder(dataset: h5py.Dataset) -> Decoder | None:

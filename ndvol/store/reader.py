@@ -18,6 +18,7 @@ from ndvol.hdf5 import READ_ERRORS, get
 from ndvol.label_index import LabelIndex
 from ndvol.store.direct import DirectReader, direct_reader
 from ndvol.store.hdf5 import get_text, open_dataset, open_file, open_with_notes, read_table
+from ndvol.store.manifest import MANIFEST, read_manifest
 from ndvol.store.verify import check_format
 from ndvol.volumes import Case, LabelVolume, Volume
 
@@ -124,27 +125,15 @@ class Hdf5Source:
 def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | None:
     """The direct reader of a data set, made on first use for as long as the file stays open."""
     try:
-        if "hashes" not in notes:
-            notes["hashes"] = _manifest_hashes(dataset.file)
+        if MANIFEST not in notes:
+            notes[MANIFEST] = read_manifest(dataset.file)
         if name not in notes:
-            hashes = notes["hashes"].get(name) if notes["hashes"] is not None else None
-            notes[name] = direct_reader(dataset, hashes)
+            listed = notes[MANIFEST].get(name) if notes[MANIFEST] is not None else None
+            notes[name] = direct_reader(dataset, listed)
     except READ_ERRORS as error:
         raise _as_damage(error, dataset.file.filename) from error
     found: DirectReader | None = notes[name]
     return found
-
-
-def _manifest_hashes(file: h5py.File) -> dict[str, dict[int, int]] | None:
-    """xxh3-64 by data set and chunk number; None for a file that is not ours."""
-    if "ndvol_format" not in file.attrs:
-        return None
-    names = json.loads(get_text(get(file, "manifest"), "datasets"))
-    numbers, chunks, digests = read_table(file, "manifest").T
-    rows = [np.flatnonzero(numbers == number) for number in range(len(names))]
-    return {
-        n: dict(zip(chunks[k].tolist(), digests[k].tolist(), strict=True)) for n, k in zip(names, rows, strict=True)
-    }
 
 
 def open_case(path: str | Path) -> Case:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import h5py
@@ -15,11 +13,12 @@ import xxhash
 
 from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Window
-from ndvol.geometry.tiling import chunk_counts, chunk_window
+from ndvol.geometry.tiling import chunk_window
 from ndvol.hdf5 import READ_ERRORS, get_dataset, open_once
 from ndvol.store.hdf5 import forget, get_text, read_table
+from ndvol.store.manifest import CHUNKS, MANIFEST, Rows, read_manifest, stored_chunks
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 ATTRIBUTES_DIGEST = "attributes_xxh3"
 
 
@@ -81,30 +80,37 @@ def check_format(file: h5py.File) -> None:
 
 
 def _compare_chunks(file: h5py.File) -> list[Damage]:
-    manifest = get_dataset(file, "manifest")
-    rows = read_table(file, "manifest")
+    rows = read_table(file, MANIFEST)
     if xxhash.xxh3_64_hexdigest(rows.astype("<u8").tobytes()) != get_text(file, "manifest_xxh3"):
-        return [Damage("the manifest is damaged", "manifest")]
-    names: list[str] = json.loads(get_text(manifest, "datasets"))
+        return [Damage("the manifest is damaged", MANIFEST)]
     damage = []
     if attributes_digest(file) != get_text(file, ATTRIBUTES_DIGEST):
         damage.append(Damage("an attribute has changed"))
-    if sorted(names) != _datasets(file):
+    manifest = read_manifest(file) or {}
+    if sorted(manifest) != _datasets(file):
         damage.append(Damage("the data sets are not those that the manifest names"))
+    for name, listed in manifest.items():
+        damage += _compare_dataset(get_dataset(file, name), name, listed)
+    return damage
+
+
+def _compare_dataset(dataset: h5py.Dataset, name: str, listed: Rows) -> list[Damage]:
+    """One data set, found through HDF5's own index, with what the manifest lists."""
     # The file that HDF5 has open: an import may have put another one at its path since.
-    descriptor = file.id.get_vfd_handle()
-    for number, name in enumerate(names):
-        dataset = get_dataset(file, name)
-        expected = {int(c): int(h) for _, c, h in rows[rows[:, 0] == number]}
-        stored = _stored_chunks(dataset)
-        for chunk in sorted(expected.keys() | stored.keys()):
-            box = chunk_window(chunk, dataset.shape, dataset.chunks)
-            if chunk not in stored:
-                damage.append(Damage("a chunk is missing", name, box))
-            elif chunk not in expected:
-                damage.append(Damage("a chunk is there that was never written", name, box))
-            elif xxhash.xxh3_64_intdigest(os.pread(descriptor, *reversed(stored[chunk]))) != expected[chunk]:
-                damage.append(Damage("a chunk's bytes have changed", name, box))
+    descriptor = dataset.file.id.get_vfd_handle()
+    stored = {number: (size, offset) for number, offset, size, _ in stored_chunks(dataset).tolist()}
+    expected = {row[0]: row[1:] for row in listed.tolist()}
+    damage = []
+    for chunk in sorted(expected.keys() | stored.keys()):
+        box = chunk_window(chunk, dataset.shape, dataset.chunks)
+        if chunk not in stored:
+            damage.append(Damage("a chunk is missing", name, box))
+        elif chunk not in expected:
+            damage.append(Damage("a chunk is there that was never written", name, box))
+        elif xxhash.xxh3_64_intdigest(os.pread(descriptor, *stored[chunk])) != expected[chunk][0]:
+            damage.append(Damage("a chunk's bytes have changed", name, box))
+        elif expected[chunk][1:] not in ([], [*reversed(stored[chunk])]):
+            damage.append(Damage("a chunk lies elsewhere than the file says", name, box))
     return damage
 
 
@@ -124,21 +130,7 @@ def attributes_digest(file: h5py.File) -> str:
 
 
 def _datasets(file: h5py.File) -> list[str]:
-    """Paths of all data sets but the manifest, sorted."""
+    """Paths of all data sets that the manifest covers, sorted."""
     names: list[str] = []
     file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
-    return sorted(set(names) - {"manifest"})
-
-
-def _stored_chunks(dataset: h5py.Dataset) -> dict[int, tuple[int, int]]:
-    """Row-major chunk number -> (offset in the file, stored bytes)."""
-    counts = chunk_counts(dataset.shape, dataset.chunks)
-    table: dict[int, tuple[int, int]] = {}
-
-    def visit(info: h5py.h5d.StoreInfo) -> None:
-        at = tuple(o // c for o, c in zip(info.chunk_offset, dataset.chunks, strict=True))
-        table[int(np.ravel_multi_index(at, counts))] = (info.byte_offset, info.size)
-
-    if prod(counts):
-        dataset.id.chunk_iter(visit)
-    return table
+    return sorted(set(names) - {MANIFEST, CHUNKS})

@@ -27,6 +27,7 @@ from ndvol.label_index import count_chunks
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
 from ndvol.store.hdf5 import LIBVER, forget, put_text
+from ndvol.store.manifest import CHUNKS, MANIFEST, manifest_of
 from ndvol.store.objects import find_objects, value_boxes
 from ndvol.store.verify import ATTRIBUTES_DIGEST, FORMAT_VERSION, attributes_digest, verify_file
 from ndvol.version import __version__
@@ -261,11 +262,11 @@ class CaseWriter:
             dataset.require_complete()
         for labels in self._streamed_labels:
             self._index(labels.group, labels.counts, labels.objects)
-        datasets = sorted(self._datasets)
-        rows = [(i, *row) for i, path in enumerate(datasets) for row in sorted(self._datasets[path].hashes.items())]
-        table = np.array(rows, np.uint64).reshape(-1, 3)
-        self._table(self._file, "manifest", table)
-        put_text(self._file["manifest"], "datasets", json.dumps(datasets))
+        names = sorted(self._datasets)
+        table, places = manifest_of([self._file[n] for n in names], [self._datasets[n].hashes for n in names])
+        self._table(self._file, MANIFEST, table)
+        self._table(self._file, CHUNKS, places)
+        put_text(self._file[MANIFEST], "datasets", json.dumps(names))
         put_text(self._file, "manifest_xxh3", xxhash.xxh3_64_hexdigest(table.tobytes()))
         if "uuid" not in self._file.attrs:
             # The attributes' digest stands for the whole file: that of the manifest is among them.

@@ -29,6 +29,7 @@ from ndvol.geometry import Grid, Reorientation, Window
 from ndvol.label_index import count_chunks
 from ndvol.store import (
     CaseWriter,
+    Hdf5Source,
     file_sha256,
     open_case,
     open_hdf5,
@@ -95,7 +96,7 @@ def test_the_file_says_what_format_md_says(toy):
     """Plain h5py, without ndvol, finds everything; every chunk has a checksum; strings are of fixed length."""
     image, labels = toy_arrays()
     with h5py.File(toy, "r") as file:
-        assert file.attrs["ndvol_format"].decode() == "1.0"
+        assert file.attrs["ndvol_format"].decode() == "1.1"
         np.testing.assert_array_equal(file["images/CT/0"], image)
         np.testing.assert_array_equal(file["labels/organs/0"], labels)
         table = file["labels/organs/index/counts"][...]
@@ -309,8 +310,9 @@ def test_a_chunk_that_is_whole_but_not_ours_is_refused_on_reading(toy, tmp_path)
 
 
 def test_a_lost_chunk_is_refused_on_reading(toy, tmp_path):
-    """HDF5 would answer with its fill value."""
+    """HDF5 would answer with its fill value. (Format 1.1 says where the chunk lies, so it is still found there.)"""
     with h5py.File(toy, "r+") as file:
+        del file["chunks"]
         old = file["images/CT/0"]
         plist, shape = old.id.get_create_plist(), old.shape
         del file["images/CT/0"]
@@ -318,6 +320,45 @@ def test_a_lost_chunk_is_refused_on_reading(toy, tmp_path):
         h5py.h5d.create(file["images/CT"].id, b"0", h5py.h5t.STD_I16LE, space, plist)
     with pytest.raises(DamageError, match=r"chunk 0 .* is missing"):
         np.asarray(open_case(toy).images["CT"])
+
+
+def test_a_table_of_chunks_that_is_wrong_is_refused_and_named(toy):
+    """As in a file that h5repack has written anew."""
+    with h5py.File(toy, "r+") as file:
+        file["chunks"][0, 0] += 8
+    with pytest.raises(DamageError, match="has other bytes than were written"):
+        np.asarray(open_case(toy).images["CT"])
+    assert [d.what for d in verify_file(toy)] == ["a chunk lies elsewhere than the file says"]
+    with h5py.File(toy, "r+") as file:
+        rows = file["chunks"][:-1]
+        del file["chunks"]
+        file["chunks"] = rows
+    with pytest.raises(DamageError, match="does not fit the manifest"):
+        np.asarray(open_case(toy).images["CT"])
+    assert verify_file(toy)
+
+
+def test_a_manifest_with_a_chunk_too_many_is_refused(toy):
+    with h5py.File(toy, "r+") as file:
+        file["manifest"][-1, 1] = 10**9
+        name = json.loads(file["manifest"].attrs["datasets"])[-1]
+    with pytest.raises(DamageError, match="does not have"):
+        Hdf5Source(toy, (name,)).read_into(Window((0,), (1,)), np.empty(1, np.uint8))
+
+
+def test_a_file_of_format_1_0_is_read_and_verified():
+    path = Path(__file__).parent / "fixtures" / "format-1.0.h5"
+    with h5py.File(path, "r") as file:
+        assert file.attrs["ndvol_format"].decode() == "1.0"
+        assert "chunks" not in file
+    z, y, x = np.indices((20, 24, 40))
+    case = open_case(path)
+    np.testing.assert_array_equal(case.images["CT"], (z * 400 + y * 40 + x).astype(np.int16))
+    ball = (z - 10) ** 2 + (y - 12) ** 2 + (x - 20) ** 2 < 40
+    np.testing.assert_array_equal(case.labels["organs"], ball)
+    assert case.labels["organs"].index.count(1) == ball.sum()
+    assert case.images["CT"].levels == 2
+    assert verify_file(path) == []
 
 
 @pytest.mark.parametrize("length", [0, 100, 3000, -1000])
