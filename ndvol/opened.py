@@ -128,15 +128,15 @@ class OpenCase:
         shared = window.intersection(box)
         if shared == box or not shared.size:
             return float(shared == box)
-        return int(np.count_nonzero(self.mask(row, shared, seen))) / self.voxels(row)
+        return int(np.count_nonzero(self._own_voxels(row, shared, seen))) / self.voxels(row)
 
-    def mask(self, row: int, window: Window, seen: Seen | None = None) -> NDArray[np.bool_]:
+    def mask(self, row: int, window: Window) -> NDArray[np.bool_]:
         """True at the voxels of an object; the window's shape."""
         mask = np.zeros(window.shape, bool)
         region = window.intersection(self.box(row))
         if region.size:
             placement = region.shifted([-a for a in window.start]).slices
-            mask[placement] = self._own_voxels(row, region, seen or {})
+            mask[placement] = self._own_voxels(row, region, {})
         return mask
 
     def _own_voxels(self, row: int, region: Window, seen: Seen) -> NDArray[np.bool_]:
