@@ -1,4 +1,4 @@
-"""PatchDataset and GridDataset: a sampler as a map-style torch dataset whose items collate.
+"""PatchDataset and GridDataset: a sampler as a map-style torch dataset whose items collate, best by `collate`.
 
 torch is imported here only: ``import ndvol.torch`` needs the extra ``ndvol[torch]``.
 """
@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from ndvol.batches import collate
 from ndvol.errors import SamplingError
 from ndvol.grid_sampler import GridSample, GridSampler
 from ndvol.sampler import Sample, VolumeSampler
 from ndvol.sampling import Target
 
-__all__ = ["GridDataset", "PatchDataset"]
+__all__ = ["GridDataset", "PatchDataset", "collate"]
 
 
 class PatchDataset(Dataset[dict[str, Any]]):
@@ -28,7 +29,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
     ----------
     sampler : draws and reads the patches.
     dtype : of the image tensor.
-    label_dtype : of the label tensor; int64 is what torch's losses take. Worker processes hand over fewer bytes with
+    label_dtype : of the label tensor; int64 is what torch's losses take. Worker processes write fewer bytes with
         int16 or uint8; convert behind the loader, on the device.
 
     An item holds, with the spatial axes in storage order (z, y, x; a picture has y, x):
@@ -150,7 +151,8 @@ class GridDataset(Dataset[dict[str, Any]]):
 
         dataset = ndvol.torch.GridDataset(grid)
         for case in grid.cases:
-            loader = DataLoader(dataset, batch_size=4, sampler=grid.indices(case), num_workers=2)
+            order = grid.indices(case)
+            loader = DataLoader(dataset, batch_size=4, sampler=order, num_workers=2, collate_fn=ndvol.torch.collate)
             with grid.stitcher(case, f"{case}.h5", categories={1: "lesion"}) as stitcher:
                 for batch in loader:
                     for index, scores in zip(batch["index"], model(batch["image"]).cpu()):

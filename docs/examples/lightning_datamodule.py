@@ -43,10 +43,10 @@ class PatchModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         # Lightning asks again in each epoch (reload_dataloaders_every_n_epochs=1), so each draws other windows.
         self.train.set_epoch(self.trainer.current_epoch)
-        return DataLoader(self.train, batch_size=4, num_workers=self.workers)
+        return DataLoader(self.train, batch_size=4, num_workers=self.workers, collate_fn=ndvol.torch.collate)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.validate, batch_size=4, num_workers=self.workers)
+        return DataLoader(self.validate, batch_size=4, num_workers=self.workers, collate_fn=ndvol.torch.collate)
 
 
 class Segmenter(lightning.LightningModule):

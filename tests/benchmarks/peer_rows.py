@@ -123,7 +123,7 @@ def hashes(cohort: Cohort) -> dict[str, Any]:
     DirectReader.read = read  # type: ignore[method-assign]
     checking = readers[0]
     blind = copy.copy(checking)
-    blind._hashes = None
+    blind._table = replace(checking._table, hashes=None)
     rng = np.random.default_rng(0)
     out = np.empty((96, 96, 96), volume.dtype)
     starts = [[int(rng.integers(n - 95)) for n in volume.shape] for _ in range(203)]
