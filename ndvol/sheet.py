@@ -11,22 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ndvol.catalog import Catalog
-from ndvol.importing.preview import grey_range, to_grey
+from ndvol.display import category_colour, grey_range, outline, to_grey
 from ndvol.sampler import Sample
 
 TILE = 128
 """Pixels of a patch's longer side on the sheet."""
 _MARGIN, _CAPTION, _COLUMNS = 6, 14, 16
 _FRAMES = {"positive": (76, 175, 80), "negative": (66, 133, 244), "any": (150, 150, 150)}
-_OUTLINES = (
-    (255, 193, 7),
-    (233, 30, 99),
-    (0, 188, 212),
-    (139, 195, 74),
-    (255, 87, 34),
-    (156, 39, 176),
-    (121, 134, 203),
-)
 _PAPER, _INK = (24, 26, 30), (225, 225, 225)
 
 
@@ -75,7 +66,7 @@ def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
         axes = catalog[sample.target.case].labels[label_name].axes
         values = _fit(_plane(label, axes, start))
         for value in (int(v) for v in np.unique(values) if v):
-            picture[_outline(values == value)] = _colour(sample, label_name, value, catalog.categories.names)
+            picture[outline(values == value)] = _colour(sample, label_name, value, catalog.categories.names)
     return np.asarray(picture)
 
 
@@ -99,17 +90,9 @@ def _plane_of_interest(sample: Sample) -> tuple[int, ...]:
     return tuple(n // 2 for n in target.window.shape)
 
 
-def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of the mask with a neighbour outside it; the border of the picture does not count as outside."""
-    padded = np.pad(mask, 1, mode="edge")
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
-
-
 def _colour(sample: Sample, label: str, value: int, names: Sequence[str]) -> tuple[int, int, int]:
     category = next((a.category for a in sample.annotations if (a.label, a.value) == (label, value)), "")
-    position = list(names).index(category) if category in names else value
-    return _OUTLINES[position % len(_OUTLINES)]
+    return category_colour(category, names, otherwise=value)
 
 
 def _title(samples: Sequence[Sample]) -> str:

@@ -15,7 +15,7 @@ RANKS = {
     **dict.fromkeys(["box_index", "categories", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
     **dict.fromkeys(["levels", "sampling"], 4),
-    "hdf5": 5,
+    **dict.fromkeys(["display", "hdf5"], 5),
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),

@@ -62,9 +62,8 @@ def loader_of(data: Dataset, workers: int, **options: Any) -> DataLoader:
 def ndvol_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
     strategy = ndvol.Positive(dict.fromkeys(NAMES.values(), 1.0))
     sampler = ndvol.VolumeSampler(ndvol.open(cohort.bundle), PATCH, strategy=strategy, length=samples)
-    return loader_of(
-        ndvol.torch.PatchDataset(sampler, label_dtype=torch.int16), workers, collate_fn=ndvol.torch.collate
-    )
+    data = ndvol.torch.PatchDataset(sampler, label_dtype=torch.int16)
+    return loader_of(data, workers, collate_fn=ndvol.torch.collate)
 
 
 def medh5_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
