@@ -14,7 +14,7 @@ import click
 
 from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands
 from ndvol.errors import CatalogError, ImportFailedError
-from ndvol.report import show_outcome, show_plan, show_verdicts
+from ndvol.outcomes import show_outcome, show_plan, show_verdicts
 from ndvol.tables import indented, table, times
 from ndvol.version import __version__
 

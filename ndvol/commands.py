@@ -15,7 +15,10 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refuse
 74 no space left, 130 stopped.
 """
 
-LATER = {"bench": "ndvol.bench:bench", "export": "ndvol.export_command:export"}
+LATER = {
+    "bench": "ndvol.bench:bench",
+    "export": "ndvol.export_command:export",
+}
 """Commands with a file of their own: name -> module and function."""
 
 

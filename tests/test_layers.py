@@ -21,8 +21,8 @@ RANKS = {
     **dict.fromkeys(["interop", "opened", "opening"], 8),
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     **dict.fromkeys(["batches", "grid_sampler"], 10),
-    **dict.fromkeys(["bench", "commands", "demo", "facts", "report", "sheet", "torch", "toy"], 11),
-    **dict.fromkeys(["export_command", "monai", "nnunet", "torchio"], 12),
+    **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
+    **dict.fromkeys(["doctor", "export_command", "monai", "nnunet", "report", "torchio", "viewer"], 12),
     "cli": 12,
     "__main__": 13,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -132,3 +132,13 @@ class Catalog(Mapping[str, Case]):
                 hint=f"did you mean {close[0]!r}?" if close else "",
             )
         return self.records[name]
+
+    def subset(self, names: Iterable[str]) -> Catalog:
+        """The catalogue of some cases alone, in the order given: a fold to train on, and one to validate on.
+
+        Raises
+        ------
+        UnknownNameError : for a name that no case has. CatalogError : for one that is given twice.
+        """
+        records = [self.record(name) for name in names]
+        return Catalog(records, self.categories, self._open_case, path=self.path, verdicts=self._verdicts)

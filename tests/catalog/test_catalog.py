@@ -37,8 +37,9 @@ def bundle(tmp_path_factory):
 
 def draws(catalog, case):
     """What the sampler reads of one case; depends on the case alone."""
-    one = Catalog([catalog.record(case)], catalog.categories, catalog._open_case)
-    sampler = VolumeSampler(one, (8, 24, 24), strategy=Mix({Positive("lesion"): 1, Negative("lesion"): 1}), seed=3)
+    sampler = VolumeSampler(
+        catalog.subset([case]), (8, 24, 24), strategy=Mix({Positive("lesion"): 1, Negative("lesion"): 1}), seed=3
+    )
     samples = [sampler[i] for i in range(6)]
     return [(s.target.window, s.images["CT"].tobytes(), s.labels["labels"].tobytes()) for s in samples]
 
@@ -304,3 +305,18 @@ def test_names_must_be_unique():
     record = CaseRecord("a", "", "yx", (2, 2), (1.0, 1.0), "unknown", ("image",), (), objects)
     with pytest.raises(CatalogError, match="not unique"):
         Catalog([record, record], CategoryTree.from_coco([]), lambda r: None)
+
+
+def test_a_subset_holds_its_cases_alone_and_draws_from_them_alone(bundle):
+    catalog = open_catalog(bundle)
+    names = ["toy-2", "toy-0"]
+    fold = catalog.subset(name for name in names)
+    assert list(fold) == names
+    assert fold.verdicts == catalog.verdicts
+    sampler = VolumeSampler(fold, (8, 24, 24), strategy=Positive("lesion"), length=50)
+    assert {sampler.target(k).case for k in range(50)} == set(names)
+    assert list(pickle.loads(pickle.dumps(fold))) == names
+    with pytest.raises(UnknownNameError, match="toy-9"):
+        catalog.subset(["toy-0", "toy-9"])
+    with pytest.raises(CatalogError, match="not unique"):
+        catalog.subset(["toy-0", "toy-0"])

@@ -14,7 +14,7 @@ from ndvol.cli import main
 from ndvol.demo import make_toy
 from ndvol.formats.writing import DicomOptions, write_dicom_series, write_nifti
 from ndvol.geometry import Grid
-from ndvol.report import summarize, write_report
+from ndvol.outcomes import summarize, write_report
 from ndvol.verdict import STATUSES, Verdict
 
 GRID = Grid.regular("zyx", (6, 8, 10), spacing=(3, 1, 1))
