@@ -1,4 +1,4 @@
-"""Direct reading: windows of a chunked data set without HDF5's one lock and its filter pipeline.
+"""Direct reading: windows of a data set without HDF5's one lock and its filter pipeline.
 
 The table of chunks is read once; from then on a window is a hash, a decoder and a copy per chunk, in any number of
 processes. What does not qualify is read through h5py; three named predicates decide, and the environment variable
@@ -28,6 +28,7 @@ from ndvol.errors import DamageError
 from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store.codec import BLOSC_FILTER
+from ndvol.store.contiguous import ContiguousReader, is_contiguous
 from ndvol.store.manifest import ChunkTable, Rows
 
 FLETCHER_BYTES = 4
@@ -44,7 +45,7 @@ _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
 
 
-def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | None:
+def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | ContiguousReader | None:
     """A reader for `dataset`, or None when h5py has to read it.
 
     Parameters
@@ -53,6 +54,8 @@ def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | 
     """
     if os.environ.get("NDVOL_DIRECT") == "0":
         return None
+    if is_contiguous(dataset):
+        return ContiguousReader(dataset)
     if not (is_chunked(dataset) and has_known_filters(dataset) and is_guarded(dataset, listed)):
         return None
     table = ChunkTable.of(dataset, listed)
@@ -75,7 +78,7 @@ def is_guarded(dataset: h5py.Dataset, listed: Rows | None) -> bool:
 
 
 class DirectReader:
-    """Windows of one data set, chunk by chunk; see `direct_reader`."""
+    """Windows of one chunked data set; see `direct_reader`."""
 
     def __init__(self, dataset: h5py.Dataset, table: ChunkTable) -> None:
         self._path, self._name = dataset.file.filename, dataset.name
