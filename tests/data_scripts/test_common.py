@@ -34,16 +34,17 @@ def test_every_script_says_what_its_user_must_know(script, name):
 
 
 def test_it_runs_as_a_program(tmp_path, nifti):
-    for file in ("imaging", "segmentation"):
-        nifti(tmp_path / "dataset" / "case_00000" / f"{file}.nii.gz", (1, 3) if file == "segmentation" else None)
+    for case, values in (("case_00000", (1, 3)), ("case_00001", (7,))):
+        nifti(tmp_path / "dataset" / case / "imaging.nii.gz")
+        nifti(tmp_path / "dataset" / case / "segmentation.nii.gz", values)
     done = run_script("kits", tmp_path / "dataset", tmp_path / "bundle", "--jobs", 0)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "imported  ok    2        2\n1 case of 2 files" in done.stdout
-    nifti(tmp_path / "dataset" / "case_00001" / "imaging.nii.gz")
-    nifti(tmp_path / "dataset" / "case_00001" / "segmentation.nii.gz", (7,))
-    done = run_script("kits", tmp_path / "dataset", tmp_path / "bundle", "--jobs", 0)
-    assert done.returncode == 3
-    assert "case_00001/segmentation.nii.gz: label 'segmentation' holds values that the category table" in done.stdout
+    assert (done.returncode, done.stderr) == (3, "")
+    refused, *table = done.stdout.splitlines()
+    assert refused.startswith(
+        "case_00001/segmentation.nii.gz: label 'segmentation' holds values that the category table"
+    )
+    assert [line.split()[0] for line in table[1:-1]] == ["imported", "imported", "refused"]
+    assert table[-1].startswith("2 cases of 4 files, ")
 
 
 def test_a_wrong_folder_is_one_line_and_no_traceback(tmp_path):
