@@ -1,6 +1,6 @@
 """AMOS22: abdominal organs in CT and MR.
 
-What        500 CT and 100 MR scans with 15 organs, as NIfTI; 240 to train with, 120 to validate, 240 to test.
+What        500 CT and 100 MR scans with 15 organs, as NIfTI; 240 to train with, 120 to validate with, others to test.
 Licence     see the Zenodo record and the field `licence` of its dataset.json.
 Get it      https://zenodo.org/records/7262581 (amos22.zip); challenge: https://amos22.grand-challenge.org
 Cite        Y. Ji et al., "AMOS", NeurIPS Datasets and Benchmarks, 2022, arXiv:2206.08023.
@@ -13,8 +13,8 @@ Layout (the archive amos22.zip of that record; SOURCE is its folder):
     imagesVa/amos_0008.nii.gz       with labelsVa/amos_0008.nii.gz
     imagesTs/amos_0002.nii.gz       without labels
 
-Each scan is a case `amos_0001` with the labels `labels`. Its image is called CT or MR: numbers up to 500 are CT (readme
-of the archive), although dataset.json calls all of them CT. Tested on a tiny folder of this layout.
+Each scan is a case `amos_0001` with the labels `labels`. Its image is called CT or MR: numbers up to 500 are CT, as the
+archive's readme says, although dataset.json calls all of them CT. Tested on a tiny folder of this layout.
 
     python data_scripts/amos.py amos22 amos-bundle
 """
@@ -66,7 +66,7 @@ def scans(source: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for part in ("Tr", "Va", "Ts"):
-        for image in sorted((source / f"images{part}").glob("amos_*.nii.gz")):
+        for image in sorted((source / f"images{part}").glob("amos_[0-9][0-9][0-9][0-9].nii.gz")):
             case = image.name.removesuffix(".nii.gz")
             modality = "CT" if int(case.removeprefix("amos_")) <= LAST_CT else "MR"
             found[f"{case}/{modality}.nii.gz"] = image

@@ -15,6 +15,7 @@ from typing import Any
 import ndvol
 from ndvol.commands import EXIT_FAILED, EXIT_PARTLY
 from ndvol.errors import ImportFailedError, NdvolError, SourceError
+from ndvol.opening import JOURNAL_NAME
 from ndvol.outcomes import summarize
 from ndvol.verdict import Verdict
 
@@ -54,6 +55,8 @@ def run(importing: Callable[[], ndvol.Catalog]) -> int:
     cases = {verdict.case for verdict in catalog.verdicts}
     stored_bytes = sum(Path(r.path).stat().st_size for r in catalog.records.values() if r.name in cases)
     print(summarize(catalog.verdicts, stored_bytes, time.monotonic() - started))
+    if any(verdict.status == "imported with warnings" for verdict in catalog.verdicts):
+        print(f"the warnings stand in {Path(catalog.path).parent / JOURNAL_NAME}")
     return EXIT_PARTLY if any(verdict.status == "refused" for verdict in catalog.verdicts) else 0
 
 

@@ -18,7 +18,8 @@ Layout (SOURCE is the repository, or one of its folders):
 
 Cases are called like their folders (`ibsi_validation-STS_001-CT`). `--form nifti` (default) takes the masks of the
 reference values; `--form dicom` fills the contours. The DICOM form of the first digital phantom has a wrong spacing
-(`dicom_deprecated`) and is left out. Tested on the repository itself and on a tiny folder of this layout.
+(`dicom_deprecated`) and is left out. Tested on
+phantoms and patients of the repository itself, and on a tiny folder of this layout.
 
     python data_scripts/ibsi.py data_sets ibsi-bundle --form dicom
 """

@@ -25,7 +25,6 @@ The importer knows this layout; the script adds the tree of categories. A tumor 
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from common import Row, arguments, categories, not_the_layout, run
 
 import ndvol
 from ndvol.errors import SourceError
+from ndvol.importing.layouts import read_tables
 
 TASKS: dict[str, tuple[str, list[Row]]] = {
     # task: modality, and category, below, value
@@ -79,12 +79,12 @@ def _check(folder: Path, values: set[int]) -> None:
     for name in ("dataset.json", "imagesTr", "labelsTr"):
         if not (folder / name).exists():
             raise not_the_layout(folder, name, layout)
-    labels = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("labels", {})
-    if {int(value) for value in labels} - {0} != values:
+    stated = [row for table in read_tables(folder, ["dataset.json"]).values() for row in table.categories]
+    if {row.get("value") for row in stated} != values:
         raise SourceError(
             f"{folder / 'dataset.json'} is not that of the task",
-            got=f"labels {labels}",
-            expected=f"the values {sorted(values)} and background",
+            got=", ".join(f"{row.get('value')} {row['name']}" for row in stated) or "no labels",
+            expected=f"the values {sorted(values)}",
             hint="name the task that lies in this folder",
             code="layout",
         )

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 
 import pydicom
-from common import arguments, linked, run, subject_folders
+from common import arguments, linked, not_the_layout, run
 
 import ndvol
 from ndvol.errors import SourceError
@@ -91,8 +91,10 @@ def _drawn_on(structures: pydicom.Dataset) -> set[str]:
 def import_vs_seg(source: Path, bundle: Path, *, jobs: int = 0) -> ndvol.Catalog:
     """Import the folder `source`; see the top of this file."""
     links: dict[str, Path] = {}
-    for patient in subject_folders(source, "VS-SEG-*", ()):
+    for patient in sorted(source.glob("VS-SEG-*")):
         links |= files_of(patient)
+    if not links:
+        raise not_the_layout(source, "folders VS-SEG-*", LAYOUT)
     # The names in this collection are public, and the same everywhere.
     options = ndvol.ImportOptions(categories=TREE, case_by="folder", phi="keep", follow_links=True)
     with linked(bundle, links) as folder:

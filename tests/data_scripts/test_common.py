@@ -43,8 +43,9 @@ def test_it_runs_as_a_program(tmp_path, nifti):
     assert refused.startswith(
         "case_00001/segmentation.nii.gz: label 'segmentation' holds values that the category table"
     )
-    assert [line.split()[0] for line in table[1:-1]] == ["imported", "imported", "refused"]
-    assert table[-1].startswith("2 cases of 4 files, ")
+    assert [line.split()[0] for line in table[1:-2]] == ["imported", "imported", "refused"]
+    assert table[-2].startswith("2 cases of 4 files, ")
+    assert table[-1] == f"the warnings stand in {tmp_path}/bundle/import.jsonl"
 
 
 def test_a_wrong_folder_is_one_line_and_no_traceback(tmp_path):

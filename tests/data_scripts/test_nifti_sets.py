@@ -61,7 +61,7 @@ def test_a_task_of_several_images(tmp_path, script, nifti):
         (
             {"1": "spleen"},
             "",
-            r"dataset.json is not that of the task; got labels .*spleen.*; expected the values \[1, 2\]",
+            r"dataset.json is not that of the task; got 1 spleen; expected the values \[1, 2\]",
         ),
         (
             {"1": "liver", "2": "cancer"},
