@@ -13,8 +13,8 @@ Layout (of TCIA's download; SOURCE is the folder of the patients):
 The importer reads no such XML, so this script draws the outlines into label maps, by these rules:
 
 - An outline lies on the first pixels outside of the nodule: what it encloses belongs to the nodule, its own pixels do
-  not. `inclusion` FALSE marks a hole in the same nodule: what it encloses, and its outline, are taken away. These are
-  pylidc's rules, by which the collection's DICOM segmentations were made.
+  not. `inclusion` FALSE marks a hole in the same nodule: what it encloses, and its outline, are taken away. So pylidc
+  reads them too, by which the collection's DICOM segmentations were made.
 - Coordinates are indices of pixels; the slice is the one that `imageSOP_UID` names.
 - Outlines of one point (nodules below 3 mm, stray marks) and non-nodules are left out: windows without a nodule may
   show them.
@@ -38,6 +38,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -50,7 +51,7 @@ from ndvol.errors import SourceError
 from ndvol.formats.polygons import polygon_mask
 from ndvol.formats.writing import write_nifti
 
-TREE = (
+TREE: tuple[dict[str, Any], ...] = (
     # value: the number of readers
     {"name": "nodule", "value": 1},
     {"name": "nodule by 2", "supercategory": "nodule", "value": 2},
@@ -133,7 +134,7 @@ def reading_masks(scan: Scan) -> list[NDArray[np.bool_]]:
 
 
 def _nodule_mask(scan: Scan, nodule: ElementTree.Element) -> NDArray[np.bool_]:
-    included, excluded = np.zeros((2, *scan.grid.shape), bool)
+    included, excluded = np.zeros(scan.grid.shape, bool), np.zeros(scan.grid.shape, bool)
     for outline in nodule.iterfind("{*}roi"):
         points = np.array(
             [[int(edge.findtext(f"{{*}}{a}Coord") or "") for a in "yx"] for edge in outline.iterfind("{*}edgeMap")]
@@ -170,7 +171,9 @@ def enclosed(points: NDArray[np.int_], shape: tuple[int, ...]) -> tuple[NDArray[
 def write_labels(scan: Scan, folder: Path) -> None:
     """Write how many readings have a voxel, and each of several readings, as label maps of the case in `folder`."""
     masks = reading_masks(scan)
-    count = np.sum(masks, axis=0, dtype=np.uint8) if masks else np.zeros(scan.grid.shape, np.uint8)
+    count = np.zeros(scan.grid.shape, np.uint8)
+    for mask in masks:
+        count += mask
     write_nifti(folder / "labels" / "readers.nii.gz", count, scan.grid)
     for n, mask in enumerate(masks if len(masks) > 1 else (), start=1):
         write_nifti(folder / "masks" / f"reader-{n}.nii.gz", mask.astype(np.uint8), scan.grid)
