@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from ndvol.formats.writing import write_nifti
 from ndvol.geometry import Grid
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))  # makes `structure_files` importable
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 GRID = Grid.regular("zyx", (4, 6, 5), spacing=(3, 1, 1.5), origin=(-5, 4, 20))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from skimage.draw import polygon2mask
+from structure_files import CLOSED, write_rt
 
 from ndvol.errors import SourceError
 from ndvol.formats.writing import DicomOptions, write_dicom_series
@@ -146,41 +145,20 @@ def test_a_folder_without_readings(tmp_path, script, lidc):
 # VS-SEG and IBSI: structure sets.
 
 
-def write_rtstruct(file, header, rois):
-    """`rois`: name -> plane and corners (y, x) of one contour, in voxels of `GRID`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rt, frame, study, series = (Dataset() for _ in range(4))
-    rt.file_meta = FileMetaDataset()
-    rt.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    rt.SOPClassUID, rt.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.3", generate_uid()
-    rt.SeriesInstanceUID, rt.Modality = generate_uid(), "RTSTRUCT"
-    frame.FrameOfReferenceUID, series.SeriesInstanceUID = header.FrameOfReferenceUID, header.SeriesInstanceUID
-    study.RTReferencedSeriesSequence, frame.RTReferencedStudySequence = [series], [study]
-    rt.ReferencedFrameOfReferenceSequence = [frame]
-    rt.StructureSetROISequence, rt.ROIContourSequence = [], []
-    for number, (name, (plane, corners)) in enumerate(rois.items(), start=1):
-        roi, drawn, contour = Dataset(), Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, header.FrameOfReferenceUID
-        contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(corners)
-        contour.ContourData = [f"{v:.4f}" for v in GRID.world([(plane, *corner) for corner in corners]).ravel()]
-        drawn.ReferencedROINumber, drawn.ContourSequence = number, [contour]
-        rt.StructureSetROISequence.append(roi)
-        rt.ROIContourSequence.append(drawn)
-    rt.save_as(file, enforce_file_format=True)
-
-
-def corners(low, high):
-    """Of a square that holds the centres from `low` to `high`."""
-    return [(low - 0.4, low - 0.4), (low - 0.4, high + 0.4), (high + 0.4, high + 0.4), (high + 0.4, low - 0.4)]
+def draw(file, header, name, plane, low, high):
+    """A structure set with one square, which holds the centres from `low` to `high`."""
+    corners = [(low - 0.4, low - 0.4), (low - 0.4, high + 0.4), (high + 0.4, high + 0.4), (high + 0.4, low - 0.4)]
+    rois = {name: [(CLOSED, plane, corners)]}
+    write_rt(file, GRID, rois, frame=header.FrameOfReferenceUID, series=header.SeriesInstanceUID)
 
 
 def patient(folder):
     """T1 and T2 of a patient with their structures, and a plan; voxels by weighting."""
     arrays = {}
-    for weighting, rois in (("t1", {"TV": (1, corners(3, 6))}), ("t2", {"Cochlea": (2, corners(2, 4))})):
+    for weighting, drawn in (("t1", ("TV", 1, 3, 6)), ("t2", ("Cochlea", 2, 2, 4))):
         series = folder / "1.3.6.1" / weighting
         headers, arrays[weighting] = write_series(series, f"vs {weighting}", "MR", f"{weighting}_mpr_tra_Gd")
-        write_rtstruct(folder / "1.3.6.1" / f"structures of {weighting}" / "1-1.dcm", headers[0], rois)
+        draw(folder / "1.3.6.1" / f"structures of {weighting}" / "1-1.dcm", headers[0], *drawn)
     write_series(folder / "1.3.6.1" / "dose", "vs dose", "PT")
     return arrays
 
@@ -226,7 +204,7 @@ def ibsi_repository(root, nifti):
     ):
         arrays[case] = nifti(image.with_suffix(".nii.gz")), nifti(mask.with_suffix(".nii.gz"), (1,))
     headers, arrays["dicom"] = write_series(phantom / "dicom" / "image", "ibsi 1")
-    write_rtstruct(phantom / "dicom" / "mask" / "DCM_RS_00060.dcm", headers[0], {"GTV-1": (1, corners(3, 6))})
+    draw(phantom / "dicom" / "mask" / "DCM_RS_00060.dcm", headers[0], "GTV-1", 1, 3, 6)
     write_series(check / "dicom" / "sphere", "ibsi 2 sphere")
     deprecated = root / "ibsi_1_digital_phantom" / "dicom_deprecated" / "image"
     write_series(deprecated, "ibsi digital")
