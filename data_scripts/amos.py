@@ -13,8 +13,9 @@ Layout (the archive amos22.zip of that record; SOURCE is its folder):
     imagesVa/amos_0008.nii.gz       with labelsVa/amos_0008.nii.gz
     imagesTs/amos_0002.nii.gz       without labels
 
-Each scan is a case `amos_0001` with the labels `labels`. Its image is called CT or MR: numbers up to 500 are CT, as the
-archive's readme says, although dataset.json calls all of them CT. Tested on a tiny folder of this layout.
+Each scan is a case `amos_0001-CT` or `amos_0507-MR` with the labels `labels`; its image is called `image` in both, so
+that windows can be drawn from all of them. Numbers up to 500 are CT, as the archive's readme says; dataset.json calls
+all of them CT. Tested on a tiny folder of this layout.
 
     python data_scripts/amos.py amos22 amos-bundle
 """
@@ -67,9 +68,9 @@ def scans(source: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for part in ("Tr", "Va", "Ts"):
         for image in sorted((source / f"images{part}").glob("amos_[0-9][0-9][0-9][0-9].nii.gz")):
-            case = image.name.removesuffix(".nii.gz")
-            modality = "CT" if int(case.removeprefix("amos_")) <= LAST_CT else "MR"
-            found[f"{case}/{modality}.nii.gz"] = image
+            scan = image.name.removesuffix(".nii.gz")
+            case = f"{scan}-{'CT' if int(scan.removeprefix('amos_')) <= LAST_CT else 'MR'}"
+            found[f"{case}/image.nii.gz"] = image
             labels = source / f"labels{part}" / image.name
             if labels.exists():
                 found[f"{case}/labels.nii.gz"] = labels

@@ -17,9 +17,9 @@ Layout (SOURCE is the repository, or one of its folders):
     ibsi_validation/dicom/STS_001/CT/image/*.dcm               with mask/RS.dcm
 
 Cases are called like their folders (`ibsi_validation-STS_001-CT`). `--form nifti` (default) takes the masks of the
-reference values; `--form dicom` fills the contours. The DICOM form of the first digital phantom has a wrong spacing
-(`dicom_deprecated`) and is left out. Tested on
-phantoms and patients of the repository itself, and on a tiny folder of this layout.
+reference values, and calls every image `image`; `--form dicom` fills the contours, and calls images by their modality.
+The DICOM form of the first digital phantom has a wrong spacing (`dicom_deprecated`) and is left out. Tested on phantoms
+and patients of the repository itself, and on a tiny folder of this layout.
 
     python data_scripts/ibsi.py data_sets ibsi-bundle --form dicom
 """
@@ -54,13 +54,11 @@ def files_of(source: Path, form: str) -> Iterator[tuple[str, Path]]:
         role = "image"
         if folders[-1] in ("image", "mask"):
             role = folders.pop()
-            if form == "nifti":  # called like its image, by which they pair
-                name = next((file.parents[1] / "image").iterdir()).name
         elif form == "nifti":
-            image, _, role = name.removesuffix(".nii.gz").rpartition("_")
-            folders.append(image)
-            name = f"{image}.nii.gz"
-        yield f"{'-'.join(folders)}/{role}/{name}", file
+            series, _, role = name.removesuffix(".nii.gz").rpartition("_")
+            folders.append(series)
+        # Image and mask pair by their name, and windows can be drawn from all cases whose images have one name.
+        yield f"{'-'.join(folders)}/{role}/{name if form == 'dicom' else 'image.nii.gz'}", file
 
 
 def import_ibsi(source: Path, bundle: Path, form: str = "nifti", *, jobs: int = 0) -> ndvol.Catalog:

@@ -215,10 +215,10 @@ def test_ibsi(tmp_path, script, nifti):
     arrays = ibsi_repository(tmp_path / "data_sets", nifti)
     catalog = script("ibsi").import_ibsi(tmp_path / "data_sets", tmp_path / "bundle")
     assert {name: (list(case.images), list(case.labels)) for name, case in catalog.items()} == {
-        "ibsi_1_ct_radiomics_phantom": (["phantom"], ["mask"]),
-        "ibsi_2_digital_phantom-sphere": (["sphere"], ["mask"]),
-        "ibsi_validation-STS_001-CT": (["CT"], ["mask"]),
-        "ibsi_validation-STS_001-PET": (["PET"], ["mask"]),
+        "ibsi_1_ct_radiomics_phantom": (["image"], ["mask"]),
+        "ibsi_2_digital_phantom-sphere": (["image"], ["mask"]),
+        "ibsi_validation-STS_001-CT": (["image"], ["mask"]),
+        "ibsi_validation-STS_001-PET": (["image"], ["mask"]),
     }
     for name, case in catalog.items():
         [image], [mask] = case.images.values(), case.labels.values()

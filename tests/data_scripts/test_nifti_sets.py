@@ -198,16 +198,12 @@ def test_amos(tmp_path, script, nifti):
     nifti(raw / "imagesTs" / "amos_0500.nii.gz")
     (raw / "dataset.json").write_text(json.dumps({"modality": {"0": "CT"}, "labels": {"0": "background"}}))
     catalog = script("amos").import_amos(raw, tmp_path / "bundle")
-    assert {name: list(case.images) for name, case in catalog.items()} == {
-        "amos_0001": ["CT"],
-        "amos_0500": ["CT"],
-        "amos_0507": ["MR"],
-    }
-    np.testing.assert_array_equal(catalog["amos_0001"].images["CT"], images["imagesTr/amos_0001"])
-    np.testing.assert_array_equal(catalog["amos_0507"].images["MR"], images["imagesVa/amos_0507"])
-    np.testing.assert_array_equal(catalog["amos_0001"].labels["labels"], labels)
-    assert catalog["amos_0001"].labels["labels"].categories[8] == "aorta"
-    assert list(catalog["amos_0500"].labels) == []
+    assert list(catalog) == ["amos_0001-CT", "amos_0500-CT", "amos_0507-MR"]
+    np.testing.assert_array_equal(catalog["amos_0001-CT"].images["image"], images["imagesTr/amos_0001"])
+    np.testing.assert_array_equal(catalog["amos_0507-MR"].images["image"], images["imagesVa/amos_0507"])
+    np.testing.assert_array_equal(catalog["amos_0001-CT"].labels["labels"], labels)
+    assert catalog["amos_0001-CT"].labels["labels"].categories[8] == "aorta"
+    assert list(catalog["amos_0500-CT"].labels) == []
     assert catalog.categories.descendants("kidney") == ("right kidney", "left kidney")
     (raw / "labelsVa" / "amos_0507.nii.gz").unlink()
     with pytest.raises(
