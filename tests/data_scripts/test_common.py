@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import subprocess
 import sys
@@ -69,3 +70,7 @@ def test_links_are_gone_after_a_failure(tmp_path, script):
         fail()
     assert not (tmp_path / "b" / ".links").exists()
     assert (tmp_path / "a").exists()
+
+
+def test_its_examples(script):
+    assert doctest.testmod(script("common")) == doctest.TestResults(0, 1)
