@@ -18,6 +18,7 @@ from ndvol.sheet import draw_patch
 
 KINDS = 4
 """Kinds of cases that windows are drawn of, the most frequent first; the page says how many there are."""
+_NONE = {"positive": "No positive windows", "negative": "No negative windows", "any": "No windows"}
 COUNTED = 1000
 """Draws behind the shares that the page tells."""
 
@@ -148,7 +149,7 @@ def _samplers(
             samplers[role] = build(strategy)
         except (NdvolError, OSError) as error:
             if role != "all":
-                problems.append(f"{role} windows: {error}")
+                problems.append(f"{_NONE[role]}: {error}.")
     return samplers, problems
 
 
