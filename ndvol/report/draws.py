@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ndvol.report.charts import interval_chart
 from ndvol.report.markup import Html, element
 from ndvol.report.tables import note, section
-from ndvol.report.windows import COUNTED, KINDS, DrawOptions, Draws, Tile
+from ndvol.report.windows import KINDS, DrawOptions, Draws, Tile
 from ndvol.sampling.report import SHOWN, DrawReport, Share
 from ndvol.tables import counted
 
@@ -68,7 +68,7 @@ def _shares(report: DrawReport) -> Html:
         del parts["leaf"]
     tables = [_share_table(title, shares) for title, shares in parts.items() if shares]
     missed = sum(share.count == 0 for share in report.cases)
-    told = f"Shares of {COUNTED:,} draws, with their 95 % confidence intervals."
+    told = f"Shares of {report.draws:,} draws, with their 95 % confidence intervals."
     if missed:
         told += f" {counted(missed, 'case')} {'was' if missed == 1 else 'were'} never drawn."
     return element(
