@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ndvol.catalog import Catalog
-from ndvol.errors import NdvolError, StoreError
-from ndvol.report.page import build_page
-from ndvol.report.survey import survey
-from ndvol.report.windows import DrawOptions, draw_windows, kinds_of_cases
+from ndvol.report.options import DrawOptions, ReportOptions
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
+    from ndvol.errors import NdvolError
 
 __all__ = ["DrawOptions", "ReportOptions", "write_report"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportOptions:
-    """What a report shows.
-
-    Attributes
-    ----------
-    draws : the windows to draw.
-    pictured : cases that are shown with pictures, evenly spread over the catalogue; the page says how many there are.
-    """
-
-    draws: DrawOptions = field(default_factory=DrawOptions)
-    pictured: int = 24
 
 
 def write_report(
@@ -46,6 +32,12 @@ def write_report(
     UnknownNameError : for a category that the catalogue does not have.
     StoreError : when the page cannot be written.
     """
+    # The command line lists its commands without what they need.
+    from ndvol.errors import StoreError
+    from ndvol.report.page import build_page
+    from ndvol.report.survey import survey
+    from ndvol.report.windows import draw_windows, kinds_of_cases
+
     chosen = ReportOptions() if options is None else options
     for name in chosen.draws.categories:
         catalog.categories.index(name)

@@ -117,9 +117,10 @@ def category_table(catalog: Catalog, surveys: Sequence[CaseSurvey]) -> Html:
     listed = f" in the {len(surveys):,} cases listed" if len(surveys) < len(catalog) else ""
     told = (
         "Each category with all below it. Volumes are those of objects with a mask on a grid of three axes and a known "
-        f"unit{listed}; the charts share one logarithmic axis"
-        + (f", {volume_text(span[0])} to {volume_text(span[1])}." if len(known) else ".")
+        f"unit{listed}."
     )
+    if span[0] < span[1]:
+        told += f" The charts share a logarithmic axis from {volume_text(span[0])} to {volume_text(span[1])}."
     columns = [element("th", {"scope": "col", "class": "n" if c in head[1:7] and c else None}, c) for c in head]
     table = element("table", {}, element("thead", {}, element("tr", {}, *columns)), element("tbody", {}, *rows))
     region = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Table of categories"}

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ndvol.report.charts import interval_chart
 from ndvol.report.markup import Html, element
+from ndvol.report.options import DrawOptions
 from ndvol.report.tables import note, section
-from ndvol.report.windows import KINDS, DrawOptions, Draws, Tile
+from ndvol.report.windows import KINDS, Draws, Tile
 from ndvol.sampling.report import SHOWN, DrawReport, Share
 from ndvol.tables import counted
 
@@ -21,17 +22,18 @@ def windows_section(draws: Sequence[Draws], kinds: int, options: DrawOptions) ->
     ----------
     kinds : number of kinds of cases that there are.
     """
+    if not options.count:
+        return section("windows", "Windows", note("No windows were asked for."))
     asked = f"Categories: {', '.join(options.categories)}. " if options.categories else ""
     told = (
         f"{asked}Seed {options.seed}. The plane through the drawn voxel, else the middle one; coloured lines: labels."
     )
     if kinds > KINDS:
         told += f" The {KINDS} most frequent of {kinds} kinds of cases are drawn from."
-    parts = [_kind(found, options) for found in draws]
-    return section("windows", "Windows", note(told), *parts)
+    return section("windows", "Windows", note(told), *map(_kind, draws))
 
 
-def _kind(found: Draws, options: DrawOptions) -> Html:
+def _kind(found: Draws) -> Html:
     size = " × ".join(map(str, found.window))
     told = f"{found.image}, {counted(found.cases, 'case')}" + (f", {found.axes} {size} voxels" if size else "")
     problems = [note(problem) for problem in found.problems]
@@ -42,7 +44,7 @@ def _kind(found: Draws, options: DrawOptions) -> Html:
             groups += [element("h4", {}, title), element("div", {"class": "tiles"}, *tiles)]
     if any(tile.role == "any" for tile in found.tiles):
         problems.append(note("So windows are drawn anywhere."))
-    shares = _shares(found.report) if found.report and options.count else ""
+    shares = _shares(found.report) if found.report else ""
     return element("div", {"class": "kind"}, element("h3", {}, told), *problems, *groups, shares)
 
 

@@ -13,9 +13,10 @@ from ndvol.report.distributions import category_table, distributions
 from ndvol.report.draws import windows_section
 from ndvol.report.gallery import gallery
 from ndvol.report.markup import Html, element, join, text
+from ndvol.report.options import DrawOptions
 from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import case_table, verdict_table
-from ndvol.report.windows import DrawOptions, Draws
+from ndvol.report.windows import Draws
 from ndvol.tables import counted
 from ndvol.version import __version__
 
@@ -40,15 +41,14 @@ def build_page(
     """
     style, script = (Html(files(__package__).joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js"))
     title = bundle_name(catalog)
-    total = len(catalog)
     body = [
         _head(catalog, surveys, title),
         element("nav", {"aria-label": "Parts of the report"}, *(_link(name, part) for name, part in _PARTS.items())),
         element(
             "main",
             {},
-            case_table(surveys, total),
-            gallery(surveys, catalog.categories, total),
+            case_table(catalog, surveys),
+            gallery(surveys, catalog.categories, len(catalog)),
             verdict_table(catalog.verdicts),
             distributions(surveys),
             category_table(catalog, surveys),

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
+from ndvol.catalog import Catalog
 from ndvol.report.markup import Html, element, join
-from ndvol.report.survey import LISTED, CaseSurvey
+from ndvol.report.survey import LISTED, CaseSurvey, reason
 from ndvol.tables import counted
 from ndvol.verdict import Verdict
 
@@ -32,11 +33,13 @@ def lengths(values: Sequence[float]) -> str:
     return " × ".join(f"{round(v, 4):g}" for v in values)
 
 
-def case_table(surveys: Sequence[CaseSurvey], total: int) -> Html:
+def case_table(catalog: Catalog, surveys: Sequence[CaseSurvey]) -> Html:
     """All cases, sortable; a name leads to the pictures where there are some, and a problem stands below it."""
     columns = ("case", "axes", "shape", "spacing", "unit", "type", "modality", "images", "labels", "objects")
-    body = [_case_row(number, found) for number, found in enumerate(surveys)]
-    told = f"The first {LISTED:,} of {counted(total, 'case')} are listed. " if total > len(surveys) else ""
+    body = [_case_row(catalog, number, found) for number, found in enumerate(surveys)]
+    told = (
+        f"The first {LISTED:,} of {counted(len(catalog), 'case')} are listed. " if len(catalog) > len(surveys) else ""
+    )
     return section(
         "cases",
         "Cases",
@@ -46,13 +49,13 @@ def case_table(surveys: Sequence[CaseSurvey], total: int) -> Html:
     )
 
 
-def _case_row(number: int, found: CaseSurvey) -> Html:
+def _case_row(catalog: Catalog, number: int, found: CaseSurvey) -> Html:
     record = found.record
     name: object = record.name
     if found.mosaics:
         name = element("a", {"href": f"#case-{number}"}, record.name)
     if found.problem is not None:
-        name = join([name, element("p", {"class": "problem"}, str(found.problem))])
+        name = join([name, element("p", {"class": "problem"}, reason(found.problem, catalog))])
     cells = [
         element("th", {"scope": "row", "data-v": record.name.casefold()}, name),
         element("td", {}, record.axes),

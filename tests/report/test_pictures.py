@@ -21,6 +21,7 @@ from ndvol.report.places import place_to_look
 from ndvol.report.planes import LIMIT, OUTLINE_TEXT, edge_path, outline_paths, pack_plane
 from ndvol.report.survey import object_volumes, survey
 from ndvol.report.values import some_values
+from ndvol.store import CaseWriter
 from ndvol.volumes import ArraySource, Case, Volume
 
 
@@ -133,6 +134,24 @@ def test_volumes_of_objects_are_those_of_their_voxels(tmp_path):
     for name in flat:
         in_space = np.array(flat.record(name).labels)[flat.record(name).objects.label] == "still"
         assert np.array_equal(np.isfinite(object_volumes(flat.record(name), flat[name])), in_space)
+
+
+def test_of_a_large_plane_the_coarsest_level_is_read_that_fills_a_picture(tmp_path, monkeypatch):
+    grid = Grid.regular("zyx", (24, 40, 44), spacing=(1, 1, 1))
+    ramp = np.broadcast_to(np.arange(44) * 4, grid.shape).astype(np.int16)
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="a", levels=3) as writer:
+        writer.add_image("CT", ramp, grid)
+        writer.set_provenance({})
+    image = ndvol.open_case(tmp_path / "a.h5").images["CT"]
+    assert image.levels == 3
+    monkeypatch.setattr("ndvol.report.mosaics.LIMIT", 20)
+    record = ndvol.open(bundles.make_bundle(tmp_path / "b", ["ct"])).record("ct")
+    mosaic = draw_mosaic(record, Case("a", {"CT": image}, {}), image)
+    sizes = [(picture.pixels.height, picture.pixels.width) for picture in mosaic.pictures]
+    # Axial: 40 x 44 halved; across y and x the 24 planes are too few to be halved.
+    assert sizes == [(20, 22), (24, 44), (24, 40)]
+    assert np.array_equal(unpacked(mosaic.pictures[0].pixels), np.broadcast_to(np.arange(22) * 8 + 2, (20, 22)))
+    assert {picture.size for picture in mosaic.pictures} == {(40, 44), (24, 44), (24, 40)}
 
 
 class Counting(ArraySource):
