@@ -43,7 +43,7 @@ def write_report(
         catalog.categories.index(name)
     found = survey(catalog, pictured=chosen.pictured, progress=progress)
     problems = {case.record.name: case.problem for case in found if case.problem is not None}
-    readable = [case.record for case in found if case.problem is None]
+    readable = [record for record in catalog.records.values() if record.name not in problems]
     draws = draw_windows(catalog, readable, chosen.draws, progress=progress)
     page = build_page(catalog, found, (draws, len(kinds_of_cases(readable))), chosen.draws)
     target = Path(path)

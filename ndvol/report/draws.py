@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ndvol.report.charts import interval_chart
@@ -37,9 +38,13 @@ def _kind(found: Draws) -> Html:
     size = " × ".join(map(str, found.window))
     told = f"{found.image}, {counted(found.cases, 'case')}" + (f", {found.axes} {size} voxels" if size else "")
     problems = [note(problem) for problem in found.problems]
+    failed = Counter((tile.role, tile.problem) for tile in found.tiles if tile.problem)
+    for (role, problem), times in failed.items():
+        windows = counted(times, f"{role} window")
+        problems.append(element("p", {"class": "problem"}, f"{windows} could not be read: {problem}"))
     groups = []
     for role, title in _TITLES.items():
-        tiles = [_tile(tile) for tile in found.tiles if tile.role == role]
+        tiles = [_tile(tile) for tile in found.tiles if tile.role == role and not tile.problem]
         if tiles:
             groups += [element("h4", {}, title), element("div", {"class": "tiles"}, *tiles)]
     if any(tile.role == "any" for tile in found.tiles):
@@ -49,10 +54,6 @@ def _kind(found: Draws) -> Html:
 
 
 def _tile(tile: Tile) -> Html:
-    if tile.problem:
-        return element(
-            "figure", {"class": f"tile {tile.role} failed"}, element("p", {"class": "problem"}, tile.problem)
-        )
     where = f"at {', '.join(map(str, tile.start))}"
     picture = {"src": tile.picture, "alt": f"{tile.role} window {tile.category} in {tile.case}", "loading": "lazy"}
     lines = [

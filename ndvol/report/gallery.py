@@ -61,7 +61,7 @@ def _card(number: int, found: CaseSurvey, tree: CategoryTree) -> Html:
 def _panel(name: str, mosaic: Mosaic, tree: CategoryTree, *, hidden: bool) -> Html:
     """The planes of one image, its presets, and the legend of its outlines."""
     if not mosaic.pictures:
-        return element("div", {"class": "panel", "hidden": hidden}, note("One axis in space: there is no plane."))
+        return element("div", {"class": "panel", "hidden": hidden}, note("There is no plane to draw."))
     wide = sum(picture.extent[1] for picture in mosaic.pictures)
     high = max(picture.extent[0] for picture in mosaic.pictures)
     scale = min(ROW / wide, (TALL if len(mosaic.pictures) > 1 else ALONE) / high)

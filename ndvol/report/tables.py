@@ -75,8 +75,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
     """What happened to every source of the import, to be filtered by status."""
     if not verdicts:
         return section("import", "Import", note("There is no journal of an import beside this catalogue."))
-    rank = {status: k for k, status in enumerate(_GRAVE)}
-    order = sorted(verdicts, key=lambda v: (rank[v.status], v.code, v.source))
+    order = sorted(verdicts, key=lambda v: (_rank(v.status), v.code, v.source))
     counts = Counter(v.status for v in verdicts)
     chips = [
         element(
@@ -86,8 +85,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
             f"{status} ",
             element("b", {}, f"{counts[status]:,}"),
         )
-        for status in _GRAVE
-        if counts[status]
+        for status in sorted(counts, key=_rank)
     ]
     rows = [_verdict_row(v) for v in order[:VERDICTS]]
     cut = f" The {VERDICTS:,} gravest are listed." if len(order) > VERDICTS else ""
@@ -105,7 +103,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
 def _verdict_row(verdict: Verdict) -> Html:
     badge = element("span", {"class": f"badge {_status_class(verdict.status)}"}, verdict.status)
     cells = [
-        element("td", {"data-v": _GRAVE.index(verdict.status)}, badge),
+        element("td", {"data-v": _rank(verdict.status)}, badge),
         element("td", {}, element("code", {}, verdict.code)),
         element("td", {"class": "path"}, verdict.source),
         element("td", {}, verdict.case or ""),
@@ -115,8 +113,13 @@ def _verdict_row(verdict: Verdict) -> Html:
     return element("tr", {"data-status": verdict.status}, *cells)
 
 
+def _rank(status: str) -> int:
+    """0 for the gravest; a status of another version's journal comes before all that are known."""
+    return _GRAVE.index(status) if status in _GRAVE else -1
+
+
 def _status_class(status: str) -> str:
-    return status.split()[-1]
+    return status.split()[-1] if status in _GRAVE else ""
 
 
 def _filter(table: str, label: str) -> Html:

@@ -106,7 +106,7 @@ def _draw_kind(catalog: Catalog, kind: tuple[str, int, str], options: DrawOption
     try:
         report = samplers["all"].report(options.counted) if "all" in samplers else None
     except (NdvolError, OSError) as error:
-        problems.append(reason(error, catalog))
+        problems.append(f"No shares of what is drawn: {reason(error, catalog)}.")
     return Draws(axes, image, len(catalog), window, tuple(tiles), report, tuple(problems))
 
 
@@ -116,19 +116,24 @@ def _samplers(
     """A sampler of both roles as ``all``, else one per role that can be drawn, else one of any windows; and why."""
     names, reading = options.categories or None, Reading(images=[image])
 
-    def build(strategy: Strategy) -> VolumeSampler:
-        return VolumeSampler(catalog, window, strategy=strategy, seed=options.seed, reading=reading)
-
     positive, negative = Positive(names), Negative(names)
+    attempts: dict[str, Strategy] = {
+        "all": Mix({positive: 1, negative: 1}),
+        "positive": positive,
+        "negative": negative,
+        "any": Uniform(),
+    }
     samplers: dict[str, VolumeSampler] = {}
     problems: list[str] = []
-    attempts: dict[str, Strategy] = {"all": Mix({positive: 1, negative: 1}), "positive": positive, "negative": negative}
-    attempts["any"] = Uniform()
+    # As many as are shown, however few windows tile the cases.
+    length = max(options.count, options.counted)
     for role, strategy in attempts.items():
         if "all" in samplers or (role == "any" and samplers):
             break
         try:
-            samplers[role] = build(strategy)
+            samplers[role] = VolumeSampler(
+                catalog, window, strategy=strategy, seed=options.seed, length=length, reading=reading
+            )
         except (NdvolError, OSError) as error:
             if role != "all":
                 problems.append(f"{_NONE[role]}: {reason(error, catalog)}.")
@@ -147,8 +152,5 @@ def _tile(catalog: Catalog, role: str, load: Callable[[int], Sample], number: in
         picture = png_uri(draw_patch(sample, catalog))
     except (NdvolError, OSError) as error:
         return Tile(role, problem=reason(error, catalog))
-    except IndexError:
-        # Shorter than what was asked for: a catalogue that fewer windows tile.
-        return Tile(role, problem="the sampler has no more windows")
     target = sample.target
     return Tile(role, target.category or "", target.case, target.window.start, picture)

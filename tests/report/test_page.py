@@ -128,7 +128,7 @@ def test_what_strangers_wrote_is_shown_as_text(tmp_path, monkeypatch):
     for image in catalogue["images"]:
         image["name"] = NASTY + image["name"]
     (folder / "data.kwcoco.json").write_text(json.dumps(catalogue))
-    row = {"root": "", "source": NASTY, "status": "refused", "code": NASTY, "message": NASTY, "case": NASTY, "files": 1}
+    row = dict.fromkeys(("root", "source", "status", "code", "message", "case"), NASTY) | {"files": 1}
     (folder / "import.jsonl").write_text(json.dumps(row))
     (folder / "volumes" / "one.h5").write_bytes(b"no HDF5")
     source, problems = report(folder)
@@ -175,6 +175,26 @@ def test_where_windows_cannot_be_drawn_the_page_says_why(tmp_path):
     three = ReportOptions(DrawOptions(window=(2, 2, 2)))
     source, _ = report(bundles.make_bundle(tmp_path / "b", ["one"]), three)
     assert "the window does not fit these cases; got (2, 2, 2)" in Page(source).text
+
+
+def test_windows_that_cannot_be_read_are_told_once(tmp_path):
+    source, problems = report(bundles.make_pet_ct(tmp_path / "bundle"), ReportOptions(DrawOptions((4,), 5, counted=1)))
+    page = Page(source)
+    told = re.findall(
+        r"(\d) (\w+) windows? could not be read: volume 'uptake' of case 'ct' lies on another grid", page.text
+    )
+    tiles = [a["alt"].split()[0] for a in page.all("img")]
+    assert told
+    assert problems == {}
+    for count, role in told:
+        assert int(count) + tiles.count(role) == 5
+
+
+def test_a_catalogue_without_cases_has_a_page(tmp_path):
+    folder = bundles.make_bundle(tmp_path / "bundle", ["one"])
+    catalog = ndvol.open(folder).subset([])
+    assert write_report(catalog, tmp_path / "x.html", SMALL) == {}
+    assert "No case could be drawn." in Page((tmp_path / "x.html").read_text("utf-8")).texts
 
 
 def test_only_some_of_many_cases_have_pictures_and_the_page_says_so(tmp_path):
