@@ -21,7 +21,7 @@ def write_report(
 
     It holds a table of the cases, pictures of some with the outlines of their labels, what the import said of every
     source, histograms, the category tree, and windows as a sampler draws them. It fetches nothing, whatever names and
-    messages it shows. Of a volume no more than planes, blocks and windows are read.
+    messages it shows. Of a volume no more than planes and windows are read.
 
     Returns
     -------
@@ -39,6 +39,9 @@ def write_report(
     from ndvol.report.windows import draw_windows, kinds_of_cases
 
     chosen = ReportOptions() if options is None else options
+    target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise StoreError(f"cannot write {target}", hint=f"there is no folder {target.absolute().parent}")
     for name in chosen.draws.categories:
         catalog.categories.index(name)
     found = survey(catalog, pictured=chosen.pictured, progress=progress)
@@ -46,11 +49,11 @@ def write_report(
     readable = [record for record in catalog.records.values() if record.name not in problems]
     draws = draw_windows(catalog, readable, chosen.draws, progress=progress)
     page = build_page(catalog, found, (draws, len(kinds_of_cases(readable))), chosen.draws)
-    target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
         part.write_text(page, encoding="utf-8", newline="\n")
         part.replace(target)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise StoreError.from_os(error, target) from error
     return problems

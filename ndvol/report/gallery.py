@@ -24,10 +24,12 @@ def gallery(surveys: Sequence[CaseSurvey], tree: CategoryTree, total: int) -> Ht
         return section("pictures", "Pictures", note("No case could be drawn."))
     cards = [_card(number, found, tree) for number, found in shown]
     told = [
-        f"{len(shown):,} of {counted(total, 'case')}, evenly spread." if len(shown) < total else "All cases.",
+        f"{len(shown):,} of {counted(total, 'case')}, evenly spread over the table."
+        if len(shown) < total
+        else "All cases.",
         "Those that could not be read are left out." if any(found.problem for found in surveys) else "",
         "Planes go through the middle of the largest object that shows most categories, or of the volume;",
-        "ticks at the edges tell where the others cut. All pictures of a case have one scale.",
+        "ticks at the edges tell where the others cut. All pictures of an image have one scale.",
         f"They take {size_text(sum(map(len, cards)) / len(cards))} of this page per case.",
     ]
     names = dict.fromkeys(preset.name for _, found in shown for mosaic in found.mosaics for preset in mosaic.presets)

@@ -134,6 +134,10 @@ def _table(name: str, columns: Sequence[str], body: Sequence[Html], *, numeric: 
         )
         for c in columns
     ]
-    inner = element("table", {"id": f"table-{name}"}, element("thead", {}, element("tr", {}, *head)))
-    inner = Html(inner.removesuffix("</table>") + element("tbody", {}, *body) + "</table>")
-    return element("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": f"Table of {name}"}, inner)
+    parts = element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *body)
+    return scroller(name, element("table", {"id": f"table-{name}"}, *parts))
+
+
+def scroller(name: str, table: Html) -> Html:
+    """A table in a frame of its own, which the keyboard scrolls as well."""
+    return element("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": f"Table of {name}"}, table)

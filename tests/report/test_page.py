@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import bundles
 import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -110,6 +111,37 @@ def test_every_case_has_a_row_and_its_pictures(bundle, source):
     assert "All cases." in page.text
 
 
+def test_the_tree_counts_each_category_with_all_below_it(bundle, source):
+    row = (
+        r'--depth:(\d)" class="tree"><i [^>]*></i>([^<]+)</th><td class="n">([\d,]+)</td><td>.*?</td>'
+        r'<td class="n">([\d,]+)</td><td>.*?</td><td class="n">(\d+)</td>'
+    )
+    found = {name: (int(d), int(o), int(v), int(c)) for d, name, o, v, c in re.findall(row, source)}
+    catalog = ndvol.open(bundle)
+    voxels = {
+        case: sum(
+            np.isin(np.asarray(label), [v for v, n in label.categories.items() if n in ("lesion", "cyst")]).sum()
+            for label in catalog[case].labels.values()
+        )
+        for case in catalog
+    }
+    assert list(found) == ["finding", "lesion", "cyst", "organ", "never-seen"]
+    assert [depth for depth, *_ in found.values()] == [0, 1, 2, 0, 0]
+    assert found["finding"][1:] == found["lesion"][1:]
+    assert found["lesion"][2:] == (sum(voxels.values()), sum(n > 0 for n in voxels.values()))
+    assert found["never-seen"] == (0, 0, 0, 0)
+
+
+def test_verdicts_are_listed_the_gravest_first(source):
+    page = Page(source)
+    assert [a["data-status"] for a in page.all("tr") if "data-status" in a] == ["refused", "imported"]
+    assert [a["data-status"] for a in page.all("input", type="checkbox") if "data-status" in a] == [
+        "refused",
+        "imported",
+    ]
+    assert "What happened to 2 sources with 4 files, and why." in page.text
+
+
 def test_letters_stand_where_the_frame_is_the_patients_and_nowhere_else(tmp_path):
     source, _ = report(bundles.make_bundle(tmp_path / "a", ["ct"]))
     letters = re.findall(r'<b class="([lrtb])">(\w+)</b>', source)
@@ -202,7 +234,7 @@ def test_only_some_of_many_cases_have_pictures_and_the_page_says_so(tmp_path):
     source, _ = report(folder, ReportOptions(DrawOptions((4,), 0, counted=1), pictured=2))
     page = Page(source)
     assert [a["id"] for a in page.all("article")] == ["case-0", "case-1"]
-    assert "2 of 3 cases, evenly spread." in page.text
+    assert "2 of 3 cases, evenly spread over the table." in page.text
 
 
 def test_a_damaged_case_costs_itself_alone(tmp_path):

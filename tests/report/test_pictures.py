@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 
 import bundles
 import numpy as np
@@ -117,6 +118,13 @@ def test_planes_go_through_a_voxel_of_an_object(tmp_path, name):
         assert outlined
 
 
+def test_a_box_without_a_label_volume_is_no_place_to_look(tmp_path):
+    catalog = ndvol.open(bundles.make_bundle(tmp_path / "b", ["ct"]))
+    record, case = catalog.record("ct"), catalog["ct"]
+    boxes = replace(record.objects, label=np.full(len(record.objects), -1))
+    assert place_to_look(replace(record, objects=boxes), case, case.images["CT"]) == (2, 10, 12)
+
+
 def test_labels_are_drawn_on_the_image_whose_grid_they_are_on(tmp_path):
     catalog = ndvol.open(bundles.make_pet_ct(tmp_path / "b"))
     (found,) = survey(catalog, pictured=1)
@@ -164,7 +172,7 @@ class Counting(ArraySource):
         return super().read_into(window, out, level=level, fill_value=fill_value)
 
 
-def test_no_more_than_planes_and_blocks_are_read(tmp_path):
+def test_no_more_than_planes_and_windows_are_read(tmp_path):
     shape = (50, 60, 70)
     source = Counting(np.zeros(shape, np.int16))
     image = Volume("CT", Grid.regular("zyx", shape, spacing=(1, 1, 1)), source)
