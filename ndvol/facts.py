@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ndvol.catalog import Catalog
+from ndvol.catalog import CaseRecord, Catalog
+from ndvol.categories import CategoryTree
 
 
 def catalog_facts(catalog: Catalog) -> dict[str, Any]:
     """Counts of a catalogue: cases, names of volumes, objects and voxels per category, fates of the sources."""
     records = list(catalog.records.values())
-    voxels, objects = np.zeros(len(catalog.categories), np.int64), np.zeros(len(catalog.categories), np.int64)
-    for record in records:
-        np.add.at(voxels, record.objects.category, record.objects.voxels)
-        np.add.at(objects, record.objects.category, 1)
     tree = catalog.categories
+    objects, voxels = category_counts(records, tree)
     counts = {
         f"{'  ' * len(tree.ancestors(name))}{name}": f"{objects[s].sum()} objects, {voxels[s].sum()} voxels"
         for name, s in ((n, slice(tree.subtree(n).start, tree.subtree(n).stop)) for n in tree)
@@ -30,6 +30,15 @@ def catalog_facts(catalog: Catalog) -> dict[str, Any]:
         "categories": counts,
         "sources": {s: statuses.count(s) for s in sorted(set(statuses))},
     }
+
+
+def category_counts(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Objects and voxels per category_index, those of the category itself alone."""
+    objects, voxels = np.zeros(len(tree), np.int64), np.zeros(len(tree), np.int64)
+    for record in records:
+        np.add.at(objects, record.objects.category, 1)
+        np.add.at(voxels, record.objects.category, record.objects.voxels)
+    return objects, voxels
 
 
 def case_facts(catalog: Catalog, name: str) -> dict[str, Any]:

@@ -83,11 +83,12 @@ def _fit(plane: NDArray[Any]) -> NDArray[Any]:
 
 
 def _plane_of_interest(sample: Sample) -> tuple[int, ...]:
-    """The plane through the drawn voxel, else the middle of the patch."""
+    """The plane through the drawn voxel, else the middle of what lies in the volume."""
     target = sample.target
     if target.point is not None:
         return tuple(p - s for p, s in zip(target.point, target.window.start, strict=True))
-    return tuple(n // 2 for n in target.window.shape)
+    sides = zip(sample.valid.start, sample.valid.shape, target.window.shape, strict=True)
+    return tuple(min(a + n // 2, w - 1) for a, n, w in sides)
 
 
 def _colour(sample: Sample, label: str, value: int, names: Sequence[str]) -> tuple[int, int, int]:
