@@ -13,6 +13,7 @@ from ndvol.commands import EXIT_PARTLY
 
 FORMS = {
     "nifti": ("export_nifti", "a file per volume, oriented as its source"),
+    "nrrd": ("export_nrrd", "a file per volume, oriented as its source; labels as segmentations of 3D Slicer"),
     "nnunet": ("export_nnunet", "nnU-Net's raw layout"),
     "slices": (
         "export_slices",
