@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ndvol.catalog import Catalog
 from ndvol.errors import GridError, NdvolError, OptionError, StoreError
 from ndvol.geometry import Grid, Reorientation
+from ndvol.selection import MM_PER_UNIT
 from ndvol.volumes import ArraySource, Case, Volume
 
 Refused = dict[str, NdvolError]
@@ -72,6 +73,19 @@ def _way_back(volume: Volume) -> Reorientation:
     n = len(volume.grid.spatial)
     turn = volume.attributes.get("reorientation") or {"order": range(n), "flips": [False] * n}
     return Reorientation(tuple(turn["order"]), tuple(turn["flips"])).inverse()
+
+
+def in_mm(grid: Grid) -> Grid:
+    """The grid with its world in mm; steps of an unknown unit stay as they are.
+
+    >>> in_mm(Grid.regular("yx", (2, 3), spacing=(500, 250), unit="um")).spacing
+    (0.5, 0.25)
+    """
+    if grid.unit not in MM_PER_UNIT:
+        return grid
+    affine = grid.affine.copy()
+    affine[:-1] *= MM_PER_UNIT[grid.unit]
+    return Grid(grid.axes, grid.shape, affine, grid.frame, "mm")
 
 
 def put(path: Path, data: bytes) -> None:

@@ -15,10 +15,9 @@ import numpy as np
 from ndvol.catalog import Catalog
 from ndvol.display import category_colour
 from ndvol.errors import GridError
-from ndvol.exporting.cases import Refused, as_source, each_case, put, put_json, source_grid
+from ndvol.exporting.cases import Refused, as_source, each_case, in_mm, put, put_json, source_grid
 from ndvol.geometry import Grid
 from ndvol.interop import plain_array
-from ndvol.selection import MM_PER_UNIT
 from ndvol.volumes import Case, LabelVolume, Volume
 
 Fields = dict[str, str]
@@ -93,7 +92,7 @@ def _place(volume: Volume) -> Fields:
             )
         return kinds
     n, time = len(grid.spatial), "t" in axes
-    columns = grid.affine[:-1] * MM_PER_UNIT[grid.unit]
+    columns = in_mm(grid).affine[:-1]
     vectors = {a: [*columns[:, k], *[0.0] * time] for k, a in enumerate(grid.axes[i] for i in grid.spatial)}
     vectors["t"] = [*[0.0] * n, 1.0]
     space = "left-posterior-superior" + "-time" * time
