@@ -6,10 +6,14 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.commands import EXIT_PARTLY
+from ndvol.commands import EXIT_PARTLY, window_sizes
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
 
 FORMS = {
     "nifti": ("export_nifti", "a file per volume, oriented as its source"),
@@ -21,7 +25,11 @@ FORMS = {
         "a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler",
     ),
 }
-"""By form: the function of `ndvol.exporting` that writes it, and what it is."""
+"""By form: the function of `ndvol.exporting` that writes the cases in it, and what it is."""
+PATCHES = "patches"
+"""The form that is no form of the cases: windows drawn from them."""
+_ONLY_PATCHES = {"window": "64", "count": 1000, "category": (), "seed": 0}
+"""Options of that form alone, with what they are when they are not given."""
 
 
 @click.command()
@@ -30,16 +38,32 @@ FORMS = {
 @click.option(
     "--to",
     "form",
-    type=click.Choice([*FORMS]),
+    type=click.Choice([*FORMS, PATCHES]),
     required=True,
-    help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items()),
+    help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items())
+    + " patches: drawn windows with their labels and targets in one HDF5 file, patches.h5.",
 )
+@click.option("-w", "--window", help="patches: voxels per axis, 64 or 32,96,96.  [default: 64]")
+@click.option("--count", type=click.IntRange(1), help="patches: how many.  [default: 1000]")
+@click.option(
+    "--category",
+    multiple=True,
+    help="patches: draw one half with this category or one below it, and the other without; repeatable. By default "
+    "windows are drawn anywhere.",
+)
+@click.option("--seed", type=click.IntRange(0), help="patches: another seed draws others.  [default: 0]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
-def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
+def export(bundle: Path, folder: Path, form: str, as_json: bool, **drawing: Any) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
     from ndvol.opening import open_catalog
 
+    given = {name: value for name, value in drawing.items() if value not in (None, ())}
+    if given and form != PATCHES:
+        raise click.UsageError(f"--{next(iter(given))} goes with --to patches only")
     catalog = open_catalog(bundle)
+    if form == PATCHES:
+        _export_patches(catalog, folder, {**_ONLY_PATCHES, **given}, as_json)
+        return
     write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
     result = write(catalog, folder, progress=True)
     # What is written as one file, whole or not at all, refuses no single case.
@@ -53,3 +77,19 @@ def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
         click.echo(f"{len(catalog) - len(refused)} of {len(catalog)} cases as {form} -> {folder}")
     if refused:
         sys.exit(EXIT_PARTLY)
+
+
+def _export_patches(catalog: Catalog, folder: Path, drawing: dict[str, Any], as_json: bool) -> None:
+    from ndvol.exporting import export_patches
+    from ndvol.sampler import VolumeSampler
+    from ndvol.sampling import Mix, Negative, Positive
+
+    names = drawing["category"]
+    strategy = Mix({Positive(names): 1, Negative(names): 1}) if names else None
+    window = window_sizes(drawing["window"], catalog)
+    sampler = VolumeSampler(catalog, window, strategy=strategy, seed=drawing["seed"], length=drawing["count"])
+    path = export_patches(sampler, folder / "patches.h5", progress=True)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "form": PATCHES, "windows": len(sampler)}))
+    else:
+        click.echo(f"{len(sampler)} windows -> {path}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
 from ndvol.catalog import Catalog
@@ -73,6 +74,28 @@ def _way_back(volume: Volume) -> Reorientation:
     n = len(volume.grid.spatial)
     turn = volume.attributes.get("reorientation") or {"order": range(n), "flips": [False] * n}
     return Reorientation(tuple(turn["order"]), tuple(turn["flips"])).inverse()
+
+
+def renumbered(
+    array: NDArray[Any], categories: Mapping[int, str], numbers: Mapping[str, int], dtype: DTypeLike
+) -> NDArray[Any]:
+    """Labels whose values mean `categories`, with the `numbers` of these; 0 stays 0.
+
+    Raises
+    ------
+    OptionError : for a value without a category.
+
+    >>> renumbered(np.array([0, 7, -1]), {7: "cyst", -1: "organ"}, {"organ": 1, "cyst": 2}, np.uint8)
+    array([0, 2, 1], dtype=uint8)
+    """
+    info = np.iinfo(array.dtype)
+    known = sorted({0, *(value for value in categories if info.min <= value <= info.max)})
+    values = np.array(known, array.dtype)
+    places = np.searchsorted(values, array).clip(max=len(values) - 1)
+    if (strange := array[values[places] != array]).size:
+        raise OptionError("a label volume holds a value without a category", got=strange[0], expected=f"one of {known}")
+    rows = np.array([numbers[categories[value]] if value else 0 for value in known], dtype)
+    return np.asarray(rows[places])
 
 
 def in_mm(grid: Grid) -> Grid:

@@ -10,9 +10,9 @@ import numpy as np
 
 from ndvol.catalog import Catalog
 from ndvol.errors import GridError, OptionError
-from ndvol.exporting.cases import Refused, as_source, each_case, put, put_json
+from ndvol.exporting.cases import Refused, as_source, each_case, put, put_json, renumbered
 from ndvol.interop import to_nibabel
-from ndvol.volumes import ArraySource, Case, Volume
+from ndvol.volumes import ArraySource, Case, LabelVolume, Volume
 
 
 def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False) -> Refused:
@@ -67,7 +67,7 @@ def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
         labels = list(case.labels.values())
         if len(labels) > 1:
             raise OptionError(f"case {name!r} has several label maps", got=", ".join(case.labels), expected="one")
-        label = [_renumbered(as_source(one), one.categories, numbers) for one in labels]
+        label = [_renumbered(one, numbers) for one in labels]
         for volume in (*images[1:], *label):
             if not volume.grid.matches(images[0].grid):
                 raise GridError(f"{volume.name!r} of case {name!r} lies on another grid than {images[0].name!r}")
@@ -104,13 +104,12 @@ def _channels(case: Case, names: tuple[str, ...]) -> list[Volume]:
     return channels
 
 
-def _renumbered(label: Volume, categories: Mapping[int, str], numbers: Mapping[str, int]) -> Volume:
-    """The label map with the data set's numbers for its categories."""
-    array = np.asarray(label)
-    table = np.zeros(max(categories, default=0) + 1, np.uint16 if len(numbers) > 255 else np.uint8)
-    for value, name in categories.items():
-        table[value] = numbers[name]
-    return Volume(label.name, label.grid, ArraySource(table[array]))
+def _renumbered(label: LabelVolume, numbers: Mapping[str, int]) -> Volume:
+    """The label map as its source had it, with the data set's numbers for its categories."""
+    turned = as_source(label)
+    dtype = np.uint16 if len(numbers) > 255 else np.uint8
+    array = renumbered(np.asarray(turned), label.categories, numbers, dtype)
+    return Volume(label.name, turned.grid, ArraySource(array))
 
 
 def _write(path: Path, volume: Volume) -> None:

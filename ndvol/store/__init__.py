@@ -4,6 +4,7 @@ import ndvol.hdf5  # noqa: F401  (before h5py: it turns the search for plug-ins 
 from ndvol.store.codec import CODECS, FAST, Codec
 from ndvol.store.hdf5 import forget
 from ndvol.store.objects import object_mask
+from ndvol.store.patches import Patches, PatchWriter
 from ndvol.store.portable import write_portable
 from ndvol.store.publishing import sync_folder
 from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
@@ -18,6 +19,8 @@ __all__ = [
     "Codec",
     "Damage",
     "Hdf5Source",
+    "PatchWriter",
+    "Patches",
     "file_sha256",
     "forget",
     "object_mask",

@@ -120,14 +120,8 @@ def test_every_type_and_a_sheared_affine(tmp_path, dtype):
 
 def write_case(folder, array, grid, turn=None):
     """A bundle of one case with one image."""
-    path = folder / "volumes" / "a.h5"
-    path.parent.mkdir(parents=True)
-    with bundles.CaseWriter(path, case="a", uuid="a") as writer:
-        writer.add_image("CT", array, grid, reorientation=turn, attributes={"modality": "CT"})
-        writer.set_provenance({})
-    record = bundles.describe_case(path, bundles.file_sha256(path), bundles.TREE)
-    coco = bundles.coco_from_records([record], bundles.TREE, folder)
-    (folder / "data.kwcoco.json").write_text(json.dumps(coco))
+    facts = {"reorientation": turn, "attributes": {"modality": "CT"}}
+    bundles.write_bundle(folder, {"a": lambda writer: writer.add_image("CT", array, grid, **facts)})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Portable HDF5 of a bundle: SimpleITK reads every volume as its source had it. tests/store has the files themselves."""
+"""Portable HDF5 of a bundle: SimpleITK reads every volume as its source had it; see tests/store for the files."""
 
 from __future__ import annotations
 
