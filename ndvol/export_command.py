@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ndvol.commands import EXIT_PARTLY, window_sizes
 
@@ -27,9 +28,9 @@ FORMS = {
 }
 """By form: the function of `ndvol.exporting` that writes the cases in it, and what it is."""
 PATCHES = "patches"
-"""The form that is no form of the cases: windows drawn from them."""
-_ONLY_PATCHES = {"window": "64", "count": 1000, "category": (), "seed": 0}
-"""Options of that form alone, with what they are when they are not given."""
+"""The form that is none of the cases, but of windows drawn from them."""
+_DRAWING = ("window", "count", "category", "seed")
+"""Options of that form alone."""
 
 
 @click.command()
@@ -43,26 +44,27 @@ _ONLY_PATCHES = {"window": "64", "count": 1000, "category": (), "seed": 0}
     help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items())
     + " patches: drawn windows with their labels and targets in one HDF5 file, patches.h5.",
 )
-@click.option("-w", "--window", help="patches: voxels per axis, 64 or 32,96,96.  [default: 64]")
-@click.option("--count", type=click.IntRange(1), help="patches: how many.  [default: 1000]")
+@click.option("-w", "--window", default="64", show_default=True, help="patches: voxels per axis, 64 or 32,96,96.")
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="patches: how many windows.")
 @click.option(
     "--category",
     multiple=True,
     help="patches: draw one half with this category or one below it, and the other without; repeatable. By default "
     "windows are drawn anywhere.",
 )
-@click.option("--seed", type=click.IntRange(0), help="patches: another seed draws others.  [default: 0]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="patches: another draws others.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def export(bundle: Path, folder: Path, form: str, as_json: bool, **drawing: Any) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
     from ndvol.opening import open_catalog
 
-    given = {name: value for name, value in drawing.items() if value not in (None, ())}
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in _DRAWING if source(name) is not ParameterSource.DEFAULT]
     if given and form != PATCHES:
-        raise click.UsageError(f"--{next(iter(given))} goes with --to patches only")
+        raise click.UsageError(f"--{given[0]} goes with --to patches only")
     catalog = open_catalog(bundle)
     if form == PATCHES:
-        _export_patches(catalog, folder, {**_ONLY_PATCHES, **given}, as_json)
+        _export_patches(catalog, folder, drawing, as_json)
         return
     write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
     result = write(catalog, folder, progress=True)

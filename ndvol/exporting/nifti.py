@@ -66,11 +66,11 @@ def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
         images = [as_source(image) for image in _channels(case, channels)]
         labels = list(case.labels.values())
         if len(labels) > 1:
-            raise OptionError(f"case {name!r} has several label maps", got=", ".join(case.labels), expected="one")
+            raise OptionError(f"case {case.name!r} has several label maps", got=", ".join(case.labels), expected="one")
         label = [_renumbered(one, numbers) for one in labels]
         for volume in (*images[1:], *label):
             if not volume.grid.matches(images[0].grid):
-                raise GridError(f"{volume.name!r} of case {name!r} lies on another grid than {images[0].name!r}")
+                raise GridError(f"{volume.name!r} of case {case.name!r} lies on another grid than {images[0].name!r}")
         part = "Tr" if labels else "Ts"
         for k, image in enumerate(images):
             _write(root / f"images{part}" / f"{name}_{k:04d}.nii.gz", image)

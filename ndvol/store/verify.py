@@ -95,7 +95,12 @@ def _compare_chunks(file: h5py.File) -> list[Damage]:
 
 
 def compare_dataset(dataset: h5py.Dataset, name: str, listed: Rows) -> list[Damage]:
-    """One data set, found through HDF5's own index, with what the manifest lists."""
+    """What differs between a data set, found through HDF5's own index, and the chunks that are `listed`.
+
+    Parameters
+    ----------
+    listed : number, hash and, where it is known, offset and size of every chunk that must be there.
+    """
     # The file that HDF5 has open: an import may have put another one at its path since.
     descriptor = dataset.file.id.get_vfd_handle()
     stored = {number: (size, offset) for number, offset, size, _ in stored_chunks(dataset).tolist()}
