@@ -7,7 +7,7 @@ from pathlib import Path
 from ndvol.catalog import Catalog
 from ndvol.exporting.cases import Refused, as_source, each_case, in_mm, put_json
 from ndvol.interop import plain_array
-from ndvol.store import write_portable
+from ndvol.store import check_portable_axes, write_portable
 from ndvol.volumes import ArraySource, Case, Volume
 
 
@@ -20,7 +20,8 @@ def export_portable(catalog: Catalog, folder: str | Path, *, progress: bool = Fa
 
     Returns
     -------
-    the cases that could not be written, with the reason.
+    the cases that these programs would misread (time over pictures), with the reason; nothing of them
+    is written.
 
     Raises
     ------
@@ -28,6 +29,8 @@ def export_portable(catalog: Catalog, folder: str | Path, *, progress: bool = Fa
     """
 
     def write(name: str, case: Case, root: Path) -> None:
+        for volume in (*case.images.values(), *case.labels.values()):
+            check_portable_axes(volume)
         for image in case.images.values():
             _write(root / name / "images" / f"{image.name}.hdf", image)
         for label in case.labels.values():

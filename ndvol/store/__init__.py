@@ -5,7 +5,7 @@ from ndvol.store.codec import CODECS, FAST, Codec
 from ndvol.store.hdf5 import forget
 from ndvol.store.objects import object_mask
 from ndvol.store.patches import Patches, PatchWriter
-from ndvol.store.portable import write_portable
+from ndvol.store.portable import check_portable_axes, write_portable
 from ndvol.store.publishing import sync_folder
 from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
 from ndvol.store.verify import FORMAT_VERSION, Damage, file_sha256, verify_file
@@ -21,6 +21,7 @@ __all__ = [
     "Hdf5Source",
     "PatchWriter",
     "Patches",
+    "check_portable_axes",
     "file_sha256",
     "forget",
     "object_mask",

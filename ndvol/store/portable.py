@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import OptionError
+from ndvol.errors import GridError, OptionError
 from ndvol.geometry import Grid, chunk_shape
 from ndvol.store.chunked import ChunkedDataset
 from ndvol.store.codec import CODECS
@@ -45,12 +45,14 @@ def write_portable(path: str | Path, volume: Volume) -> None:
 
     Raises
     ------
-    OptionError : for a type of voxels that ITK does not have. StoreError : when the file cannot be written.
+    OptionError : for a type of voxels that ITK does not have. GridError : for time over pictures, which ITK would take
+        for a third axis in space. StoreError : when the file cannot be written.
     """
     if volume.dtype.name not in _ITK_TYPES:
         raise OptionError(f"volume {volume.name!r} is of a type that ITK does not read", got=volume.dtype)
     grid = volume.grid
     axes = grid.axes.replace("c", "")
+    check_portable_axes(volume)
     array = _components_last(volume)
     written: list[ChunkedDataset] = []
     with new_file(Path(path), partial(compare_written, written)) as file:
@@ -66,6 +68,14 @@ def write_portable(path: str | Path, volume: Volume) -> None:
             lengths = [array.shape[axes.index(a)] for a in own]
             written.append(_put(points, volume.name, own, array.reshape(*lengths, *array.shape[len(axes) :])))
         points[volume.name].attrs["Attribute"] = np.bytes_("Scalars")
+
+
+def check_portable_axes(volume: Volume) -> None:
+    """Raise `GridError` for axes that `write_portable` does not take; the volume is not read for it."""
+    if volume.axes.replace("c", "") not in ("yx", "zyx", "tzyx"):
+        raise GridError(
+            f"volume {volume.name!r} has no form as an image of ITK", got=volume.axes, expected="yx, zyx, tzyx, and c"
+        )
 
 
 def _components_last(volume: Volume) -> NDArray[Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from ndvol.errors import OptionError, StoreError
+from ndvol.errors import GridError, OptionError, StoreError
 from ndvol.geometry import Grid
 from ndvol.store import publishing, write_portable
 from ndvol.volumes import ArraySource, Volume
@@ -115,7 +115,6 @@ def test_every_place(tmp_path, affine):
         ("yx", (4, 5)),
         ("cyx", (3, 4, 5)),
         ("cyx", (1, 4, 5)),
-        ("tyx", (2, 4, 5)),
         ("zyx", (1, 4, 5)),
         ("zyx", (3, 1, 5)),
         ("zyx", (3, 4, 1)),
@@ -158,6 +157,14 @@ def test_the_same_volume_makes_the_same_bytes(tmp_path):
 def test_types_that_itk_does_not_have_are_refused(tmp_path, dtype):
     volume = Volume("CT", Grid.regular("yx", (3, 4)), ArraySource(np.zeros((3, 4), dtype)))
     with pytest.raises(OptionError, match=f"is of a type that ITK does not read; got {dtype}"):
+        write_portable(tmp_path / "a.hdf", volume)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("axes", "shape"), [("tyx", (2, 4, 5)), ("x", (4,))])
+def test_axes_that_itk_would_misread_are_refused(tmp_path, axes, shape):
+    volume = Volume("CT", Grid.regular(axes, shape), ArraySource(np.zeros(shape, np.uint8)))
+    with pytest.raises(GridError, match=f"has no form as an image of ITK; got {axes}"):
         write_portable(tmp_path / "a.hdf", volume)
     assert list(tmp_path.iterdir()) == []
 
