@@ -46,7 +46,8 @@ def export_patches(
     ``categories/…``   a row per category: ``name``, and the row of its ``parent``; row 0 is the background
     ================== ============================================================================================
 
-    One patch is in memory at a time; the file is read back before it is published, whole or not at all.
+    Texts are UTF-8 of a fixed length: ``.asstr()`` reads a column of them, ``.decode()`` an attribute. One patch is in
+    memory at a time; the file is read back before it is published, whole or not at all.
 
     Parameters
     ----------
