@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands, parse_window
+from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands, window_sizes
 from ndvol.errors import CatalogError, ImportFailedError
 from ndvol.outcomes import show_outcome, show_plan, show_verdicts
 from ndvol.tables import indented, table, times
@@ -213,16 +213,12 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw windows from a BUNDLE and write a contact sheet of them."""
-    sizes = parse_window(window)
     if output.suffix.lower() != ".png":
         raise click.BadParameter(f"{output} does not end in .png", param_hint="--output")
     catalog = _open(bundle)
-    if len(sizes) == 1:
-        axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
-        sizes *= max(axes, default=3)
     _sample_sheet(
         catalog,
-        sizes,
+        window_sizes(window, catalog),
         (positive, negative),
         output,
         category=category,

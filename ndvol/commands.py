@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ndvol.errors import NdvolError, StorageFullError
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
 
 EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 74, 130
 EXIT_CODES = """
@@ -33,6 +36,19 @@ def parse_window(text: str) -> tuple[int, ...]:
         return tuple(int(n) for n in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is not like 64 or 32,96,96", param_hint="--window") from None
+
+
+def window_sizes(text: str, catalog: Catalog) -> tuple[int, ...]:
+    """Voxels per axis from the text of ``--window``; a single number counts for every spatial axis.
+
+    Raises
+    ------
+    click.BadParameter : for other text.
+    """
+    sizes = parse_window(text)
+    if len(sizes) > 1:
+        return sizes
+    return sizes * max((len(set(r.axes) & set("zyx")) for r in catalog.records.values()), default=3)
 
 
 class Commands(click.Group):
