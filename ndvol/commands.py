@@ -18,6 +18,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refuse
 LATER = {
     "bench": "ndvol.bench:bench",
     "export": "ndvol.export_command:export",
+    "view": "ndvol.viewer.command:view",
 }
 """Commands with a file of their own: name -> module and function."""
 
