@@ -121,14 +121,14 @@ function fit() {
   change({ zoom: 1, centre: centreOf(image()) });
 }
 
-// Go to a box: its middle under the crosshair and in the middle of every plane, and large enough to be seen.
-function goToBox(box, point) {
+// Go to a box: its middle in the middle of every plane, and large enough to be seen; the crosshair on `point` of it.
+function goToBox(box, point = box.middle) {
   const shown = image(), axes = spatialAxes(shown);
   const share = Math.max(...axes.map((axis, k) => (box.corners[k][1] - box.corners[k][0]) / lengthOf(shown, axis)));
-  const at = inside(point ?? box.middle);
+  const at = inside(point);
   const zoom = clamp(0.4 / share, 1, Math.max(6, state.zoom));
   const t = box.t && !(box.t[0] <= state.t && state.t < box.t[1]) ? box.t[0] : state.t;
-  change({ at, centre: [...at], zoom, t: shown.axes.includes("t") ? clamp(t, 0, lengthOf(shown, "t") - 1) : 0 });
+  change({ at, centre: box.middle, zoom, t: shown.axes.includes("t") ? clamp(t, 0, lengthOf(shown, "t") - 1) : 0 });
 }
 
 function jumpToObject(row) {

@@ -281,7 +281,8 @@ export class Pane {
   drawBoxes(context, frame) {
     const rows = this.place(this.plane.rows), columns = this.place(this.plane.columns);
     const across = this.place(this.plane.across);
-    for (const { corners, t, role, picked } of this.boxes()) {
+    const boxes = this.boxes(), chosen = boxes.some(({ picked }) => picked);
+    for (const { corners, t, role, picked } of boxes) {
       const cuts = across < 0 || (corners[across][0] <= this.at() && this.at() < corners[across][1]);
       const now = !t || (t[0] <= state.t && state.t < t[1]);
       if (!(cuts && now) && !picked) continue;
@@ -290,6 +291,7 @@ export class Pane {
         corners[columns][1] - corners[columns][0], corners[rows][1] - corners[rows][0]);
       onScreen.addPath(path, frame);
       context.setLineDash(cuts && now ? [] : [3, 4]);
+      context.globalAlpha = chosen && !picked ? 0.45 : 1;
       context.strokeStyle = "rgba(0, 0, 0, 0.6)";
       context.lineWidth = picked ? 4 : 2.5;
       context.stroke(onScreen);
@@ -298,6 +300,7 @@ export class Pane {
       context.stroke(onScreen);
     }
     context.setLineDash([]);
+    context.globalAlpha = 1;
   }
 
   drawCross(context, frame, width, height) {
