@@ -109,13 +109,14 @@ def preset_rows(volume: Volume) -> list[dict[str, Any]]:
 
 
 def sample_values(volume: Volume) -> NDArray[Any]:
-    """Values from all over the coarsest level of a volume, at the middle of its time: blocks that lie evenly apart."""
+    """Values from all over the coarsest level of a volume, at three of its times: blocks that lie evenly apart."""
     level = volume.levels - 1
     grid = volume.level_grid(level)
     spans = []
     for axis, n in zip(grid.axes, grid.shape, strict=True):
         if axis == "t":
-            spans.append([(n // 2, 1)])
+            # The first volume of a diffusion series is far brighter than the rest; of a perfusion, the middle.
+            spans.append([(at, 1) for at in sorted({0, n // 2, n - 1})])
         elif axis == "c" or n <= SAMPLE_BLOCKS * SAMPLE_SIDE:
             spans.append([(0, n)])
         else:

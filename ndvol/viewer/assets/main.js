@@ -47,15 +47,27 @@ onTile(redraw);
 onChange(redraw);
 onChange((patch) => {
   if ("maximised" in patch) arrange();
-  if ("at" in patch) status.follow(null);
+  if (scene.data && ["at", "t", "c"].some((name) => name in patch)) status.follow(null);
   if ("tab" in patch) showTab();
 });
+
+// The plane that gets most room: the first, unless it is a thin strip beside another.
+function mainPane() {
+  const [shown, first] = [image(), panes[0]];
+  const pixels = ({ plane }) => lengthOf(shown, plane.rows) * lengthOf(shown, plane.columns);
+  const largest = panes.reduce((best, pane) => (pixels(pane) > pixels(best) ? pane : best), first);
+  return pixels(largest) > 2 * pixels(first) ? largest : first;
+}
 
 function arrange() {
   const names = panes.map((pane) => pane.plane.name);
   const alone = names.includes(state.maximised) ? state.maximised : names.length === 1 ? names[0] : "";
   planes.classList.toggle("alone", Boolean(alone));
-  for (const pane of panes) pane.root.hidden = Boolean(alone) && pane.plane.name !== alone;
+  const main = mainPane();
+  for (const pane of panes) {
+    pane.root.hidden = Boolean(alone) && pane.plane.name !== alone;
+    pane.root.classList.toggle("main-pane", pane === main);
+  }
 }
 
 function buildPanes() {

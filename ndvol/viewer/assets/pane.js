@@ -330,7 +330,9 @@ export class Pane {
     const longest = 90 / scale, power = 10 ** Math.floor(Math.log10(longest));
     const length = power * (longest / power >= 5 ? 5 : longest / power >= 2 ? 2 : 1);
     const [x, y] = [14, height - 36];
-    context.strokeStyle = context.fillStyle = "rgba(226, 231, 237, 0.8)";
+    context.shadowColor = "#000";
+    context.shadowBlur = 3;
+    context.strokeStyle = context.fillStyle = "rgb(226, 231, 237)";
     context.lineWidth = 1.5;
     context.beginPath();
     context.moveTo(x, y - 4);
@@ -341,13 +343,14 @@ export class Pane {
     context.font = "11px system-ui, sans-serif";
     const name = unit === "unknown" ? (length === 1 ? "voxel" : "voxels") : unit === "um" ? "µm" : unit;
     context.fillText(`${+length.toPrecision(1)} ${name}`, x + 2, y - 8);
+    context.shadowBlur = 0;
   }
 
   describe(busy) {
     const shown = this.layers.get("image").shown;
     this.where.textContent = this.plane.across ? `${this.plane.across} ${this.at()} / ${this.length() - 1}` : "";
     const { level = 0, step = 1 } = shown?.spec ?? {};
-    const notes = [level ? `level ${level}` : "", step > 1 ? `every ${step}. voxel` : "", busy ? "loading" : ""];
+    const notes = [level ? `level ${level}` : "", step > 1 ? `1 voxel in ${step}` : "", busy ? "loading" : ""];
     this.detail.textContent = notes.filter(Boolean).join(", ");
     this.slider.value = this.at();
     Object.assign(this.root.dataset, { at: this.at(), level, step, busy: busy ? "1" : "0" });
