@@ -20,14 +20,13 @@ export function change(patch) {
 }
 
 const numbers = (text) => text.split(",").map(Number);
-const rounded = (value) => +value.toFixed(3);
 const FORMS = {
   case: [String, String], image: [String, String], preset: [String, String], tab: [String, String],
   style: [String, String], maximised: [String, String],
-  zoom: [rounded, Number], t: [String, Number], c: [String, Number], picked: [String, Number],
-  low: [rounded, Number], high: [rounded, Number], opacity: [rounded, Number],
+  zoom: [String, Number], t: [String, Number], c: [String, Number], picked: [String, Number],
+  low: [String, Number], high: [String, Number], opacity: [String, Number],
   cross: [(on) => (on ? "1" : "0"), (text) => text === "1"],
-  at: [(at) => at.join(), numbers], centre: [(at) => at.map(rounded).join(), numbers],
+  at: [String, numbers], centre: [String, numbers],
   labels: [(names) => names.join("\n"), (text) => (text ? text.split("\n") : [])],
   hidden: [(names) => [...names].join("\n"), (text) => new Set(text ? text.split("\n") : [])],
   draw: [(draw) => JSON.stringify(draw), (text) => JSON.parse(text)],
