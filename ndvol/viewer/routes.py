@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -32,6 +32,8 @@ KEEP = "private, max-age=31536000, immutable"
 """For what an address with a content's hash answers …"""
 ASK_AGAIN = "no-store"
 """… and for all else."""
+KEPT_CASES = 8
+"""Cases that stay open for the next tile."""
 MANY = 2**40
 """More than any index."""
 MAX_TILES = MANY // TILE
@@ -88,6 +90,8 @@ class Routes:
         if first is None:
             raise UnknownNameError(f"there is no case in {catalog.path or 'the catalogue'}", hint="import some")
         self._first = catalog.record(first).name
+        # A plane is a dozen tiles, and opening a case takes as long as reading one.
+        self._kept = lru_cache(KEPT_CASES)(catalog.__getitem__)
         self._table: dict[str, tuple[Callable[[Query], Answer], tuple[str, ...]]] = {
             "api/bundle": (self._bundle, ()),
             "api/cases": (self._cases, ("find", "first")),
@@ -187,7 +191,7 @@ class Routes:
 
     def _open(self, query: Query) -> tuple[CaseRecord, Case]:
         record = self._catalog.record(query.text("case"))
-        return record, self._catalog[record.name]
+        return record, self._kept(record.name)
 
 
 def _tile_of(query: Query, volume: Volume) -> Tile:

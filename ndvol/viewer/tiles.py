@@ -86,8 +86,7 @@ def read_tile(volume: Volume, tile: Tile) -> NDArray[Any]:
     shape = dict(zip(volume.axes, volume.level_grid(tile.level).shape, strict=True))
     axes = plane_axes(volume.axes, tile.across)
     rows, columns = (
-        _samples(shape[axis], number, step)
-        for axis, number, step in zip(axes, tile.number, tile.steps, strict=True)
+        _samples(shape[axis], number, step) for axis, number, step in zip(axes, tile.number, tile.steps, strict=True)
     )
     colour = is_colour(volume)
     out = np.zeros((len(rows), len(columns), *((3,) if colour else ())), volume.dtype)

@@ -126,12 +126,14 @@ def test_presets_are_those_of_the_modality(toy):
 
 
 def test_the_values_for_presets_come_from_all_over_a_large_volume():
-    array = np.zeros((2, 200, 300), np.uint8)
+    array = np.zeros((7, 200, 300), np.uint8)
     array[:, ::40] = 9
+    array[[0, 3, 6], 5:] += np.array([1, 2, 3], np.uint8)[:, None, None]
+    array[[1, 2, 4, 5]] = 99
     volume = Volume("toy", Grid.regular("tyx", array.shape), ArraySource(array))
     values = sample_values(volume)
-    assert values.size == 25 * 16 * 16
-    assert set(values.tolist()) == {0, 9}
+    assert values.size == 3 * 25 * 16 * 16
+    assert set(values.tolist()) == {0, 9, 1, 2, 3, 10, 11, 12}
 
 
 def test_a_voxel_is_told_as_it_is_stored(toy, bundle):

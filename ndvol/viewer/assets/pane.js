@@ -1,15 +1,13 @@
 // One plane on the screen: the picture, what is drawn over it, and the mouse.
 
 import { SAME, fitScale, frameOf, lengthOf, spatialAxes } from "./geometry.js";
-import { clamp, css, make } from "./dom.js";
+import { clamp, make } from "./dom.js";
+import { AXIS_COLOURS, drawBoxes, drawCross, drawLayer, drawScale, lookOf } from "./drawing.js";
 import { Layer } from "./layer.js";
 import { image, inside, mapOf, scene, shownLabels } from "./scene.js";
 import { change, state } from "./state.js";
 
 const MARGIN = 0.94;
-const CRISP = 5;  // pixels of a voxel from which on its edges are shown
-export const AXIS_COLOURS = { z: "#d9a55a", y: "#7fb58c", x: "#7ba3d6" };
-const ROLE_COLOURS = { positive: "rgb(102, 187, 106)", negative: "rgb(92, 148, 245)" };
 
 export class Pane {
   // `tell` gets the voxel under the cursor, or null when it leaves; `boxes` gives the windows to draw.
@@ -210,140 +208,20 @@ export class Pane {
     const view = { case: scene.data.case, key: scene.data.key, plane: this.plane, at: this.at(),
       others: { t: state.t, c: state.c }, frame, width, height, pixelRatio };
     const context = this.canvas.getContext("2d");
-    this.base = new DOMMatrix([pixelRatio, 0, 0, pixelRatio, 0, 0]);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     let busy = false;
     for (const layer of this.layersNow().values()) {
-      layer.update(view, this.lookOf(layer));
+      layer.update(view, lookOf(layer));
       busy ||= layer.busy;
-      if (layer.shown) this.drawLayer(context, layer, frame);
+      if (layer.shown) drawLayer(context, layer, frame, pixelRatio);
     }
-    context.setTransform(this.base);
-    this.drawBoxes(context, frame);
-    if (state.cross) this.drawCross(context, frame, width, height);
-    this.drawScale(context, frame, height);
+    context.setTransform(pixelRatio, 0, 0, pixelRatio, 0, 0);
+    drawBoxes(context, this, frame);
+    if (state.cross) drawCross(context, this, frame, width, height);
+    drawScale(context, image().unit, this.fit() * state.zoom, height);
     this.describe(busy);
     return busy;
-  }
-
-  lookOf({ folder, volume }) {
-    if (folder === "images") return { key: [state.low, state.high].join(), low: state.low, high: state.high };
-    const colours = [null, ...volume.values.map(({ category, colour }) => (state.hidden.has(category) ? null : colour)),
-      [190, 190, 190]];
-    return { key: colours.join("|"), colours };
-  }
-
-  drawLayer(context, layer, frame) {
-    const { canvas, paths, bad } = layer.shown, matrix = this.base.multiply(layer.matrix(frame));
-    context.save();
-    context.setTransform(matrix);
-    context.clip(layer.border());
-    const pixel = Math.min(Math.hypot(matrix.a, matrix.b), Math.hypot(matrix.c, matrix.d));
-    context.imageSmoothingEnabled = layer.folder === "images" && pixel < CRISP;
-    context.globalAlpha = layer.folder === "labels" ? (state.style === "outline" ? 0 : state.opacity) : 1;
-    if (canvas && context.globalAlpha) context.drawImage(canvas, 0, 0);
-    context.globalAlpha = 1;
-    for (const { x, y } of bad) this.drawDamage(context, layer, x, y);
-    context.restore();
-    if (paths && state.style !== "fill") this.drawOutlines(context, layer, paths, matrix);
-  }
-
-  drawOutlines(context, layer, paths, matrix) {
-    const { colours } = this.lookOf(layer);
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.lineWidth = 1.5 * this.base.a;
-    for (const [label, path] of paths) {
-      if (!colours[label]) continue;
-      const onScreen = new Path2D();
-      onScreen.addPath(path, matrix);
-      context.strokeStyle = css(colours[label]);
-      context.stroke(onScreen);
-    }
-  }
-
-  drawDamage(context, layer, x, y) {
-    const { extent } = layer.shown;
-    const width = Math.min(256, extent.width - x), height = Math.min(256, extent.height - y);
-    context.fillStyle = "rgba(120, 32, 32, 0.55)";
-    context.fillRect(x, y, width, height);
-    context.strokeStyle = "rgb(214, 96, 96)";
-    context.lineWidth = Math.max(width, height) / 200;
-    context.strokeRect(x, y, width, height);
-    context.beginPath();
-    context.moveTo(x, y);
-    context.lineTo(x + width, y + height);
-    context.moveTo(x + width, y);
-    context.lineTo(x, y + height);
-    context.stroke();
-  }
-
-  drawBoxes(context, frame) {
-    const rows = this.place(this.plane.rows), columns = this.place(this.plane.columns);
-    const across = this.place(this.plane.across);
-    const boxes = this.boxes(), chosen = boxes.some(({ picked }) => picked);
-    for (const { corners, t, role, picked } of boxes) {
-      const cuts = across < 0 || (corners[across][0] <= this.at() && this.at() < corners[across][1]);
-      const now = !t || (t[0] <= state.t && state.t < t[1]);
-      if (!(cuts && now) && !picked) continue;
-      const path = new Path2D(), onScreen = new Path2D();
-      path.rect(corners[columns][0], corners[rows][0],
-        corners[columns][1] - corners[columns][0], corners[rows][1] - corners[rows][0]);
-      onScreen.addPath(path, frame);
-      context.setLineDash(cuts && now ? [] : [3, 4]);
-      context.globalAlpha = chosen && !picked ? 0.45 : 1;
-      context.strokeStyle = "rgba(0, 0, 0, 0.6)";
-      context.lineWidth = picked ? 4 : 2.5;
-      context.stroke(onScreen);
-      context.strokeStyle = ROLE_COLOURS[role];
-      context.lineWidth = picked ? 2.25 : 1;
-      context.stroke(onScreen);
-    }
-    context.setLineDash([]);
-    context.globalAlpha = 1;
-  }
-
-  drawCross(context, frame, width, height) {
-    const { columns, rows, across } = this.plane, gap = 9, far = 2 * (width + height);
-    const at = { x: state.at[this.place(columns)] + 0.5, y: state.at[this.place(rows)] + 0.5 };
-    const centre = frame.transformPoint(at);
-    const names = across ? { [columns]: columns, [rows]: rows } : {};
-    // Along the rows runs the plane across them, and the other way round.
-    const lines = [[frame.c, frame.d, names[columns]], [frame.a, frame.b, names[rows]]];
-    context.lineWidth = 1;
-    for (const [right, down, axis] of lines) {
-      const length = Math.hypot(right, down), [x, y] = [right / length, down / length];
-      context.strokeStyle = AXIS_COLOURS[axis] ?? "#98a2ad";
-      context.globalAlpha = 0.75;
-      context.beginPath();
-      for (const side of [-1, 1]) {
-        context.moveTo(centre.x + side * gap * x, centre.y + side * gap * y);
-        context.lineTo(centre.x + side * far * x, centre.y + side * far * y);
-      }
-      context.stroke();
-    }
-    context.globalAlpha = 1;
-  }
-
-  drawScale(context, frame, height) {
-    const { unit } = image(), scale = this.fit() * state.zoom;
-    const longest = 90 / scale, power = 10 ** Math.floor(Math.log10(longest));
-    const length = power * (longest / power >= 5 ? 5 : longest / power >= 2 ? 2 : 1);
-    const [x, y] = [14, height - 36];
-    context.shadowColor = "#000";
-    context.shadowBlur = 3;
-    context.strokeStyle = context.fillStyle = "rgb(226, 231, 237)";
-    context.lineWidth = 1.5;
-    context.beginPath();
-    context.moveTo(x, y - 4);
-    context.lineTo(x, y);
-    context.lineTo(x + length * scale, y);
-    context.lineTo(x + length * scale, y - 4);
-    context.stroke();
-    context.font = "11px system-ui, sans-serif";
-    const name = unit === "unknown" ? (length === 1 ? "voxel" : "voxels") : unit === "um" ? "µm" : unit;
-    context.fillText(`${+length.toPrecision(1)} ${name}`, x + 2, y - 8);
-    context.shadowBlur = 0;
   }
 
   describe(busy) {

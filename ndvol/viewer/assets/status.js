@@ -43,6 +43,7 @@ export class Status {
         this.show(shown, at, others, await ask("voxel", { case: scene.data.case, image: shown.name, at, ...others }));
       } catch (problem) {
         this.value.textContent = "cannot be read";
+        this.labels.textContent = "";
         this.alert(problem);
       }
     }
