@@ -191,6 +191,16 @@ def test_the_wheel_and_the_keys_move_through_the_slices_of_the_plane_under_the_m
 
 
 @pytest.mark.slow
+def test_the_plane_that_was_scrolled_back_to_is_the_one_shown(page, toy, stored):
+    page.open(toy.server.url, zoom=6, cross=0, labels="", low=-100, high=155, at="8,22,19", centre="8,22,19")
+    image, _ = stored
+    page.point("axial").perform()
+    for _ in range(5):
+        page.keys(webdriver.Keys.ARROW_UP * 3 + webdriver.Keys.ARROW_DOWN * 3)
+        assert page.pixel("axial") == [np.clip(image[8, 22, 19] + 100, 0, 255)] * 3
+
+
+@pytest.mark.slow
 def test_the_crosshair_links_the_planes(page, toy):
     page.open(toy.server.url, at="3,20,15")
     page.point("axial", 60, -40).click().perform()

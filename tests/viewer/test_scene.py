@@ -133,7 +133,7 @@ def test_the_values_for_presets_come_from_all_over_a_large_volume():
     volume = Volume("toy", Grid.regular("tyx", array.shape), ArraySource(array))
     values = sample_values(volume)
     assert values.size == 3 * 25 * 16 * 16
-    assert set(values.tolist()) == {0, 9, 1, 2, 3, 10, 11, 12}
+    assert set(values.tolist()) == {0, 9, 1, 2, 3}
 
 
 def test_a_voxel_is_told_as_it_is_stored(toy, bundle):

@@ -5,7 +5,7 @@ import { css } from "./dom.js";
 import { TILE } from "./tiles.js";
 import { state } from "./state.js";
 
-const CRISP = 5;  // pixels of a voxel from which on its edges are shown
+const CRISP = 5; // pixels of a voxel from which on its edges are shown
 export const AXIS_COLOURS = { z: "#d9a55a", y: "#7fb58c", x: "#7ba3d6" };
 const ROLE_COLOURS = { positive: "rgb(102, 187, 106)", negative: "rgb(92, 148, 245)" };
 const UNNAMED = [190, 190, 190];
@@ -13,7 +13,11 @@ const UNNAMED = [190, 190, 190];
 // How the samples of a layer are painted; the key tells whether they must be painted again.
 export function lookOf({ folder, volume }) {
   if (folder === "images") return { key: [state.low, state.high].join(), low: state.low, high: state.high };
-  const colours = [null, ...volume.values.map(({ category, colour }) => (state.hidden.has(category) ? null : colour)), UNNAMED];
+  const colours = [
+    null,
+    ...volume.values.map(({ category, colour }) => (state.hidden.has(category) ? null : colour)),
+    UNNAMED,
+  ];
   return { key: colours.join("|"), colours };
 }
 
@@ -53,7 +57,8 @@ function drawOutlines(context, colours, paths, matrix, width) {
 
 // A tile that cannot be read is crossed out.
 function drawDamage(context, extent, x, y) {
-  const width = Math.min(TILE, extent.width - x), height = Math.min(TILE, extent.height - y);
+  const width = Math.min(TILE, extent.width - x),
+    height = Math.min(TILE, extent.height - y);
   context.fillStyle = "rgba(120, 32, 32, 0.55)";
   context.fillRect(x, y, width, height);
   context.strokeStyle = "rgb(214, 96, 96)";
@@ -69,13 +74,17 @@ function drawDamage(context, extent, x, y) {
 
 // Windows that cut the plane; the chosen one is dashed where it does not.
 export function drawBoxes(context, pane, frame) {
-  const rows = pane.place(pane.plane.rows), columns = pane.place(pane.plane.columns), across = pane.place(pane.plane.across);
-  const boxes = pane.boxes(), chosen = boxes.some(({ picked }) => picked);
+  const rows = pane.place(pane.plane.rows),
+    columns = pane.place(pane.plane.columns),
+    across = pane.place(pane.plane.across);
+  const boxes = pane.boxes(),
+    chosen = boxes.some(({ picked }) => picked);
   for (const { corners, t, role, picked } of boxes) {
     const cuts = across < 0 || (corners[across][0] <= pane.at() && pane.at() < corners[across][1]);
     const here = cuts && (!t || (t[0] <= state.t && state.t < t[1]));
     if (!here && !picked) continue;
-    const [left, right] = corners[columns], [top, bottom] = corners[rows];
+    const [left, right] = corners[columns],
+      [top, bottom] = corners[rows];
     const path = new Path2D();
     path.rect(left, top, right - left, bottom - top);
     const frameOnScreen = onScreen(path, frame);
@@ -93,11 +102,17 @@ export function drawBoxes(context, pane, frame) {
 }
 
 export function drawCross(context, pane, frame, width, height) {
-  const { columns, rows, across } = pane.plane, gap = 9, far = 2 * (width + height);
+  const { columns, rows, across } = pane.plane,
+    gap = 9,
+    far = 2 * (width + height);
   const centre = frame.transformPoint({ x: state.at[pane.place(columns)] + 0.5, y: state.at[pane.place(rows)] + 0.5 });
   // The line along the rows' axis is where the plane across the columns' axis cuts this one, and the other way round.
-  for (const [right, down, axis] of [[frame.c, frame.d, columns], [frame.a, frame.b, rows]]) {
-    const length = Math.hypot(right, down), [x, y] = [right / length, down / length];
+  for (const [right, down, axis] of [
+    [frame.c, frame.d, columns],
+    [frame.a, frame.b, rows],
+  ]) {
+    const length = Math.hypot(right, down),
+      [x, y] = [right / length, down / length];
     context.lineWidth = 1;
     context.strokeStyle = across ? AXIS_COLOURS[axis] : "#98a2ad";
     context.globalAlpha = 0.75;
@@ -112,7 +127,8 @@ export function drawCross(context, pane, frame, width, height) {
 }
 
 export function drawScale(context, unit, scale, height) {
-  const longest = 90 / scale, power = 10 ** Math.floor(Math.log10(longest));
+  const longest = 90 / scale,
+    power = 10 ** Math.floor(Math.log10(longest));
   const length = power * (longest / power >= 5 ? 5 : longest / power >= 2 ? 2 : 1);
   const [x, y] = [14, height - 36];
   context.shadowColor = "#000";
@@ -126,7 +142,7 @@ export function drawScale(context, unit, scale, height) {
   context.lineTo(x + length * scale, y - 4);
   context.stroke();
   context.font = "11px system-ui, sans-serif";
-  const name = unit === "unknown" ? (length === 1 ? "voxel" : "voxels") : unit === "um" ? "µm" : unit;
+  const name = unit || (length === 1 ? "voxel" : "voxels");
   context.fillText(`${+length.toPrecision(1)} ${name}`, x + 2, y - 8);
   context.shadowBlur = 0;
 }

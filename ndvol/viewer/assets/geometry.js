@@ -5,6 +5,8 @@ export const spatialAxes = (volume) => [...volume.axes].filter((axis) => "zyx".i
 
 export const lengthOf = (volume, axis) => volume.shape[volume.axes.indexOf(axis)] ?? 1;
 
+export const unitName = ({ unit }) => ({ um: "µm", unknown: "" })[unit] ?? unit;
+
 export function worldOf(volume, index) {
   return volume.affine.slice(0, -1).map((row) => row.reduce((sum, v, k) => sum + v * (index[k] ?? 1), 0));
 }
@@ -35,7 +37,8 @@ export const cornerShift = (map, axis) => map.offset[axis] + (1 - map.scale[axis
 
 // Pixels per unit at which a plane of `image` fits a box of the screen.
 export function fitScale(image, plane, width, height) {
-  const rows = lengthOf(image, plane.rows), columns = lengthOf(image, plane.columns);
+  const rows = lengthOf(image, plane.rows),
+    columns = lengthOf(image, plane.columns);
   const extent = (k) => Math.abs(plane.row_step[k]) * rows + Math.abs(plane.column_step[k]) * columns;
   return Math.min(width / extent(0), height / extent(1));
 }
@@ -43,7 +46,8 @@ export function fitScale(image, plane, width, height) {
 // The matrix from corner coordinates (column, row) of the image to pixels, with `centre` in the middle of the screen.
 export function frameOf(image, plane, centre, scale, width, height) {
   const axes = spatialAxes(image);
-  const column = centre[axes.indexOf(plane.columns)] + 0.5, row = centre[axes.indexOf(plane.rows)] + 0.5;
+  const column = centre[axes.indexOf(plane.columns)] + 0.5,
+    row = centre[axes.indexOf(plane.rows)] + 0.5;
   const [a, b] = plane.column_step.map((v) => v * scale);
   const [c, d] = plane.row_step.map((v) => v * scale);
   return new DOMMatrix([a, b, c, d, width / 2 - a * column - c * row, height / 2 - b * column - d * row]);

@@ -13,8 +13,11 @@ export function labelsPanel() {
   function build() {
     built = scene.data;
     const shared = [volumes(), look(), categories()];
-    root.replaceChildren(...(scene.data.labels.length ? shared.flat() : [
-      make("p", { className: "note", textContent: "This case has no label volumes." })]));
+    root.replaceChildren(
+      ...(scene.data.labels.length
+        ? shared.flat()
+        : [make("p", { className: "note", textContent: "This case has no label volumes." })]),
+    );
   }
 
   onChange((patch) => {
@@ -39,13 +42,19 @@ function check(read, act, ...content) {
 function volumes() {
   return scene.data.labels.map((label) => {
     const placed = mapOf(label);
-    const line = check(() => placed && state.labels.includes(label.name), (on) => {
-      const others = state.labels.filter((name) => name !== label.name);
-      change({ labels: on ? [...others, label.name] : others });
-    }, make("b", { textContent: label.name }));
+    const line = check(
+      () => placed && state.labels.includes(label.name),
+      (on) => {
+        const others = state.labels.filter((name) => name !== label.name);
+        change({ labels: on ? [...others, label.name] : others });
+      },
+      make("b", { textContent: label.name }),
+    );
     line.firstChild.disabled = !placed;
-    const why = make("p", { className: "note", textContent:
-      `Lies on a grid that cannot be laid over ${state.image} axis by axis.` });
+    const why = make("p", {
+      className: "note",
+      textContent: `Lies on a grid that cannot be laid over ${state.image} axis by axis.`,
+    });
     return placed ? line : make("div", {}, line, why);
   });
 }
@@ -56,12 +65,22 @@ function look() {
     button.sync = () => button.setAttribute("aria-pressed", state.style === style);
     return button;
   });
-  const opacity = make("input", { type: "range", min: 0, max: 1, step: 0.05, data: { sync: "" },
-    oninput: () => change({ opacity: Number(opacity.value) }) });
-  opacity.sync = () => { opacity.value = state.opacity; };
+  const opacity = make("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.05,
+    data: { sync: "" },
+    oninput: () => change({ opacity: Number(opacity.value) }),
+  });
+  opacity.sync = () => {
+    opacity.value = state.opacity;
+  };
   opacity.setAttribute("aria-label", "Opacity of the fill");
-  return [make("div", { className: "segments" }, ...buttons),
-    make("label", { className: "slider" }, make("span", { textContent: "Opacity" }), opacity)];
+  return [
+    make("div", { className: "segments" }, ...buttons),
+    make("label", { className: "slider" }, make("span", { textContent: "Opacity" }), opacity),
+  ];
 }
 
 // The tree of those categories that a label volume of the case names, and what they are kinds of.
@@ -88,16 +107,24 @@ function categories() {
       const off = names.filter((found) => state.hidden.has(found)).length;
       return off === 0 ? true : off === names.length ? false : null;
     };
-    const line = check(read, (on) => set(names, on), named.has(name) ? swatch(colours.get(name)) : "",
-      make("span", { textContent: name }));
+    const line = check(
+      read,
+      (on) => set(names, on),
+      named.has(name) ? swatch(colours.get(name)) : "",
+      make("span", { textContent: name }),
+    );
     line.style.paddingLeft = `${depth * 18}px`;
     return line;
   });
   const all = [...named];
   return [
-    make("div", { className: "heading" }, make("span", { textContent: "Categories" }),
+    make(
+      "div",
+      { className: "heading" },
+      make("span", { textContent: "Categories" }),
       make("button", { textContent: "all", onclick: () => set(all, true) }),
-      make("button", { textContent: "none", onclick: () => set(all, false) })),
+      make("button", { textContent: "none", onclick: () => set(all, false) }),
+    ),
     ...rows.filter(Boolean),
   ];
 }

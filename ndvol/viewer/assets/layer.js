@@ -4,7 +4,7 @@ import { cornerShift, lengthOf, samplingOf } from "./geometry.js";
 import { outlines, packed, paintColour, paintGrey, paintLabels } from "./paint.js";
 import { TILE, release, tileAt, tileUrl, want } from "./tiles.js";
 
-const PATIENCE = 200;  // ms that the plane before stays when tiles are late, so that scrolling does not flicker
+const PATIENCE = 200; // ms that the plane before stays when tiles are late, so that scrolling does not flicker
 
 export class Layer {
   constructor(volume, folder, map) {
@@ -25,70 +25,88 @@ export class Layer {
     if (spec === null) {
       this.shown = this.waiting = null;
       this.busy = false;
-      want(this, []);
+      release(this);
       return;
     }
-    if (this.shown?.spec.key !== spec.key && this.waiting?.key !== spec.key) {
-      this.waiting = spec;
-      spec.since = performance.now();
-      want(this, spec.tiles);
-    }
+    if (this.shown?.spec.key === spec.key) this.waiting = null;
+    else if (this.waiting?.key !== spec.key) this.waiting = { ...spec, since: performance.now() };
     const current = this.waiting ?? this.shown.spec;
-    const arrived = current.tiles.filter(({ url }) => tileAt(url)).length;
-    this.busy = arrived < current.tiles.length;
-    if (this.waiting && (!this.busy || performance.now() - current.since > PATIENCE)) {
-      this.shown = { spec: current, arrived: -1 };
-      if (!this.busy) this.waiting = null;
-    } else if (this.shown && !this.waiting && this.shown.arrived < arrived) {
-      this.shown.arrived = -1;
+    this.busy = arrived(current) < current.tiles.length;
+    want(this, this.busy ? current.tiles : []);
+    if (this.waiting && (!this.busy || performance.now() - this.waiting.since > PATIENCE)) {
+      this.shown = { spec: this.waiting, arrived: -1 };
+      this.waiting = null;
     }
-    if (this.shown && (this.shown.arrived === -1 || this.shown.look !== look.key)) {
-      const found = this.shown.spec.tiles.filter(({ url }) => tileAt(url)).length;
+    if (this.shown && (this.shown.arrived !== arrived(this.shown.spec) || this.shown.look !== look.key)) {
       Object.assign(this.shown, this.folder === "labels" ? this.labelled(look) : this.grey(look));
-      Object.assign(this.shown, { look: look.key, arrived: found });
+      Object.assign(this.shown, { look: look.key, arrived: arrived(this.shown.spec) });
     }
   }
 
-  specOf({ case: name, key, plane, at, others, frame, width, height, pixelRatio }) {
-    const { volume, map } = this;
-    const axes = { column: plane.columns, row: plane.rows };
-    const across = plane.across ? Math.round(map.scale[plane.across] * at + map.offset[plane.across]) : 0;
+  // What the view needs of the volume: tiles of a level, the nearest to the middle first. Null where the volume does
+  // not reach.
+  specOf(view) {
+    const { volume, map } = this,
+      { plane } = view;
+    const across = plane.across ? Math.round(map.scale[plane.across] * view.at + map.offset[plane.across]) : 0;
     if (plane.across && !(across >= 0 && across < lengthOf(volume, plane.across))) return null;
-    const pixels = {
-      [axes.column]: (Math.hypot(frame.a, frame.b) * pixelRatio) / map.scale[axes.column],
-      [axes.row]: (Math.hypot(frame.c, frame.d) * pixelRatio) / map.scale[axes.row],
-    };
-    const sampling = samplingOf(volume, plane, pixels);
-    const place = (axis) => volume.axes.indexOf(axis);
+    const axes = { column: plane.columns, row: plane.rows };
+    const sampling = samplingOf(volume, plane, this.pixels(view));
+    const factor = (axis) => sampling.factor[volume.axes.indexOf(axis)];
     const size = {
-      column: sampling.columnStep * sampling.factor[place(axes.column)],
-      row: sampling.rowStep * sampling.factor[place(axes.row)],
+      column: sampling.columnStep * factor(axes.column),
+      row: sampling.rowStep * factor(axes.row),
     };
-    const back = frame.inverse();
-    const corners = [[0, 0], [width, 0], [0, height], [width, height]].map(([x, y]) => back.transformPoint({ x, y }));
-    const range = (axis, along) => {
-      const reach = corners.map((p) => (map.scale[axis] * p[along] + cornerShift(map, axis)) / TILE);
-      const sample = size[along === "x" ? "column" : "row"];
-      const last = Math.ceil(lengthOf(volume, axis) / sample / TILE) - 1;
-      return [Math.max(0, Math.floor(Math.min(...reach) / sample)), Math.min(last, Math.floor(Math.max(...reach) / sample))];
-    };
-    const columns = range(axes.column, "x"), rows = range(axes.row, "y");
-    const factor = plane.across ? sampling.factor[place(plane.across)] : 1;
+    const rows = this.tileRange(view, axes.row, "y", size.row);
+    const columns = this.tileRange(view, axes.column, "x", size.column);
     const fixed = {
-      case: name, key, volume: `${this.folder}/${volume.name}`, level: sampling.level, across: plane.across,
-      at: Math.floor(across / factor), steps: [sampling.rowStep, sampling.columnStep], ...this.others(others),
+      case: view.case,
+      key: view.key,
+      volume: `${this.folder}/${volume.name}`,
+      level: sampling.level,
+      across: plane.across,
+      at: plane.across ? Math.floor(across / factor(plane.across)) : 0,
+      steps: [sampling.rowStep, sampling.columnStep],
+      ...this.others(view.others),
     };
-    const tiles = [];
-    for (let row = rows[0]; row <= rows[1]; row += 1) {
-      for (let column = columns[0]; column <= columns[1]; column += 1) {
-        tiles.push({ row, column, type: volume.wire, url: tileUrl({ ...fixed, tile: [row, column] }) });
-      }
-    }
-    const [middleRow, middleColumn] = [(rows[0] + rows[1]) / 2, (columns[0] + columns[1]) / 2];
-    const distance = (tile) => Math.hypot(tile.row - middleRow, tile.column - middleColumn);
-    tiles.sort((one, other) => distance(one) - distance(other));
-    return { key: JSON.stringify([fixed, rows, columns]), tiles, rows, columns, size, axes, level: sampling.level,
-      step: Math.max(sampling.rowStep, sampling.columnStep) };
+    const tiles = tilesBetween(rows, columns).map(([row, column]) => ({
+      row,
+      column,
+      type: volume.wire,
+      url: tileUrl({ ...fixed, tile: [row, column] }),
+    }));
+    const step = Math.max(sampling.rowStep, sampling.columnStep);
+    return {
+      key: JSON.stringify([fixed, rows, columns]),
+      tiles,
+      rows,
+      columns,
+      size,
+      axes,
+      level: sampling.level,
+      step,
+    };
+  }
+
+  // Pixels of the screen per voxel of the volume, by axis.
+  pixels({ plane, frame, pixelRatio }) {
+    return {
+      [plane.columns]: (Math.hypot(frame.a, frame.b) * pixelRatio) / this.map.scale[plane.columns],
+      [plane.rows]: (Math.hypot(frame.c, frame.d) * pixelRatio) / this.map.scale[plane.rows],
+    };
+  }
+
+  // First and last tile in sight along an axis whose samples stand for `size` voxels.
+  tileRange({ frame, width, height }, axis, along, size) {
+    const back = frame.inverse();
+    const reach = [0, width].flatMap((x) =>
+      [0, height].map((y) => {
+        const corner = back.transformPoint({ x, y })[along];
+        return (this.map.scale[axis] * corner + cornerShift(this.map, axis)) / size / TILE;
+      }),
+    );
+    const last = Math.ceil(lengthOf(this.volume, axis) / size / TILE) - 1;
+    return [Math.max(0, Math.floor(Math.min(...reach))), Math.min(last, Math.floor(Math.max(...reach)))];
   }
 
   // The index on t and c: a volume without the axis holds for all of it.
@@ -100,10 +118,12 @@ export class Layer {
   }
 
   extent({ rows, columns, size, axes }) {
-    const left = columns[0] * TILE, top = rows[0] * TILE;
+    const left = columns[0] * TILE,
+      top = rows[0] * TILE;
     const end = (axis, last, sample) => Math.min((last + 1) * TILE, Math.ceil(lengthOf(this.volume, axis) / sample));
     return {
-      left, top,
+      left,
+      top,
       width: Math.max(0, end(axes.column, columns[1], size.column) - left),
       height: Math.max(0, end(axes.row, rows[1], size.row) - top),
     };
@@ -117,7 +137,9 @@ export class Layer {
   }
 
   grey({ low, high }) {
-    const { spec } = this.shown, extent = this.extent(spec), bad = [];
+    const { spec } = this.shown,
+      extent = this.extent(spec),
+      bad = [];
     const canvas = canvasOf(extent);
     const context = canvas?.getContext("2d");
     for (const { x, y, found } of this.placed(spec, extent)) {
@@ -132,47 +154,80 @@ export class Layer {
   }
 
   labelled({ colours }) {
-    const { spec } = this.shown, extent = this.extent(spec), bad = [];
+    const { spec } = this.shown,
+      extent = this.extent(spec),
+      bad = [];
     const canvas = canvasOf(extent);
     const labels = new Uint16Array(extent.width * extent.height);
     for (const { x, y, found } of this.placed(spec, extent)) {
       if (found.problem) bad.push({ x, y, problem: found.problem });
-      else for (let row = 0; row < found.rows; row += 1) {
-        const line = found.samples.subarray(row * found.columns, (row + 1) * found.columns);
-        labels.set(line, (y + row) * extent.width + x);
-      }
+      else
+        for (let row = 0; row < found.rows; row += 1) {
+          const line = found.samples.subarray(row * found.columns, (row + 1) * found.columns);
+          labels.set(line, (y + row) * extent.width + x);
+        }
     }
     if (canvas) {
       const table = new Uint32Array(65536);
-      colours.forEach((colour, label) => { if (colour) table[label] = packed(colour); });
+      colours.forEach((colour, label) => {
+        if (colour) table[label] = packed(colour);
+      });
       canvas.getContext("2d").putImageData(imageOf(paintLabels(labels, table), extent.width), 0, 0);
     }
     const rows = Math.ceil(lengthOf(this.volume, spec.axes.row) / spec.size.row);
     const columns = Math.ceil(lengthOf(this.volume, spec.axes.column) / spec.size.column);
     const open = {
-      left: extent.left > 0, top: extent.top > 0,
-      right: extent.left + extent.width < columns, bottom: extent.top + extent.height < rows,
+      left: extent.left > 0,
+      top: extent.top > 0,
+      right: extent.left + extent.width < columns,
+      bottom: extent.top + extent.height < rows,
     };
     return { canvas, bad, extent, paths: outlines(labels, extent.width, extent.height, open) };
   }
 
   // The matrix from the picture's samples to pixels of the screen.
   matrix(frame) {
-    const { spec: { size, axes }, extent } = this.shown, { scale } = this.map;
+    const {
+        spec: { size, axes },
+        extent,
+      } = this.shown,
+      { scale } = this.map;
     return frame
-      .translate(-cornerShift(this.map, axes.column) / scale[axes.column], -cornerShift(this.map, axes.row) / scale[axes.row])
+      .translate(
+        -cornerShift(this.map, axes.column) / scale[axes.column],
+        -cornerShift(this.map, axes.row) / scale[axes.row],
+      )
       .scale(size.column / scale[axes.column], size.row / scale[axes.row])
       .translate(extent.left, extent.top);
   }
 
   // The border of the volume, in the picture's samples: the last sample may stand for less than a whole block.
   border() {
-    const { spec: { size, axes }, extent } = this.shown;
+    const {
+      spec: { size, axes },
+      extent,
+    } = this.shown;
     const path = new Path2D();
-    path.rect(-extent.left, -extent.top,
-      lengthOf(this.volume, axes.column) / size.column, lengthOf(this.volume, axes.row) / size.row);
+    path.rect(
+      -extent.left,
+      -extent.top,
+      lengthOf(this.volume, axes.column) / size.column,
+      lengthOf(this.volume, axes.row) / size.row,
+    );
     return path;
   }
+}
+
+const arrived = (spec) => spec.tiles.filter(({ url }) => tileAt(url)).length;
+
+// Rows and columns of tiles, the nearest to the middle first.
+function tilesBetween([top, bottom], [left, right]) {
+  const found = [];
+  for (let row = top; row <= bottom; row += 1) {
+    for (let column = left; column <= right; column += 1) found.push([row, column]);
+  }
+  const distance = ([row, column]) => Math.hypot(row - (top + bottom) / 2, column - (left + right) / 2);
+  return found.sort((one, other) => distance(one) - distance(other));
 }
 
 function canvasOf({ width, height }) {

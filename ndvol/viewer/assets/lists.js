@@ -8,8 +8,14 @@ export function listPanel({ path, facts, rowOf, hint, none }) {
   const find = make("input", { type: "search", placeholder: hint, spellcheck: false });
   const list = make("ul", { className: "rows" });
   const total = make("p", { className: "note" });
-  const more = make("button", { className: "more", textContent: "Show more", hidden: true, onclick: () => load(false) });
-  let asked = 0, seen = 0;
+  const more = make("button", {
+    className: "more",
+    textContent: "Show more",
+    hidden: true,
+    onclick: () => load(false),
+  });
+  let asked = 0,
+    seen = 0;
 
   async function load(anew) {
     const ticket = (asked += 1);
@@ -27,29 +33,57 @@ export function listPanel({ path, facts, rowOf, hint, none }) {
     }
   }
 
-  find.addEventListener("input", later(150, () => load(true)));
+  find.addEventListener(
+    "input",
+    later(150, () => load(true)),
+  );
   return { root: make("div", { className: "panel" }, find, total, list, more), reload: () => load(true) };
 }
 
 // A row that is a button; `act` runs on click and on the keyboard's Enter.
 export function rowButton({ act, title, head, tail, foot, colour }) {
-  return make("li", {}, make("button", { className: "row", title, onclick: (event) => {
-    event.currentTarget.closest("ul").querySelectorAll(".chosen").forEach((row) => row.classList.remove("chosen"));
-    event.currentTarget.classList.add("chosen");
-    act();
-  } },
-  make("span", { className: "head" }, colour ? swatch(colour) : null, make("span", { className: "name", textContent: head }),
-    make("span", { className: "tail", textContent: tail })),
-  make("span", { className: "foot", textContent: foot })));
+  return make(
+    "li",
+    {},
+    make(
+      "button",
+      {
+        className: "row",
+        title,
+        onclick: (event) => {
+          event.currentTarget
+            .closest("ul")
+            .querySelectorAll(".chosen")
+            .forEach((row) => row.classList.remove("chosen"));
+          event.currentTarget.classList.add("chosen");
+          act();
+        },
+      },
+      make(
+        "span",
+        { className: "head" },
+        colour ? swatch(colour) : null,
+        make("span", { className: "name", textContent: head }),
+        make("span", { className: "tail", textContent: tail }),
+      ),
+      make("span", { className: "foot", textContent: foot }),
+    ),
+  );
 }
 
 export function casesPanel({ openCase, current }) {
   return listPanel({
-    path: "cases", facts: () => ({}), hint: "Find a case", none: "No case has this in its name.",
+    path: "cases",
+    facts: () => ({}),
+    hint: "Find a case",
+    none: "No case has this in its name.",
     rowOf: (row) => {
       const node = rowButton({
-        act: () => openCase(row.case), title: row.case, head: row.case,
-        tail: row.objects ? `${count(row.objects)} objects` : "", foot: `${times(row.shape)} · ${row.images.join(", ")}`,
+        act: () => openCase(row.case),
+        title: row.case,
+        head: row.case,
+        tail: row.objects ? `${count(row.objects)} objects` : "",
+        foot: `${times(row.shape)} · ${row.images.join(", ")}`,
       });
       node.firstChild.classList.toggle("chosen", row.case === current());
       return node;
@@ -59,11 +93,18 @@ export function casesPanel({ openCase, current }) {
 
 export function objectsPanel({ jump, current }) {
   return listPanel({
-    path: "objects", facts: () => ({ case: current() }), hint: "Find a category", none: "No objects.",
-    rowOf: (row) => rowButton({
-      act: () => jump(row), title: `Object ${row.object} of ${row.volume || "the catalogue"}`, head: row.category,
-      colour: row.colour, tail: `${count(row.voxels)} voxels`,
-      foot: [...row.axes].map((axis, k) => `${axis} ${row.start[k]}–${row.stop[k] - 1}`).join("  "),
-    }),
+    path: "objects",
+    facts: () => ({ case: current() }),
+    hint: "Find a category",
+    none: "No objects.",
+    rowOf: (row) =>
+      rowButton({
+        act: () => jump(row),
+        title: `Object ${row.object} of ${row.volume || "the catalogue"}`,
+        head: row.category,
+        colour: row.colour,
+        tail: `${count(row.voxels)} voxels`,
+        foot: [...row.axes].map((axis, k) => `${axis} ${row.start[k]}–${row.stop[k] - 1}`).join("  "),
+      }),
   });
 }

@@ -69,10 +69,20 @@ export function outlines(labels, width, height, open) {
     path.moveTo(x0, y0);
     path.lineTo(x1, y1);
   };
-  trace(height, width, (line, at) => labels[line * width + at], [open.top, open.bottom],
-    (label, line, from, to) => draw(label, from, line, to, line));
-  trace(width, height, (line, at) => labels[at * width + line], [open.left, open.right],
-    (label, line, from, to) => draw(label, line, from, line, to));
+  trace(
+    height,
+    width,
+    (line, at) => labels[line * width + at],
+    [open.top, open.bottom],
+    (label, line, from, to) => draw(label, from, line, to, line),
+  );
+  trace(
+    width,
+    height,
+    (line, at) => labels[at * width + line],
+    [open.left, open.right],
+    (label, line, from, to) => draw(label, line, from, line, to),
+  );
   return paths;
 }
 
@@ -80,7 +90,9 @@ export function outlines(labels, width, height, open) {
 function trace(lines, length, label, [openBefore, openAfter], draw) {
   for (let line = 0; line <= lines; line += 1) {
     if ((line === 0 && openBefore) || (line === lines && openAfter)) continue;
-    let from = 0, one = 0, other = 0;
+    let from = 0,
+      one = 0,
+      other = 0;
     for (let at = 0; at <= length; at += 1) {
       const before = at < length && line > 0 ? label(line - 1, at) : 0;
       const after = at < length && line < lines ? label(line, at) : 0;

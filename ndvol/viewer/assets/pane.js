@@ -1,6 +1,6 @@
 // One plane on the screen: the picture, what is drawn over it, and the mouse.
 
-import { SAME, fitScale, frameOf, lengthOf, spatialAxes } from "./geometry.js";
+import { SAME, fitScale, frameOf, lengthOf, spatialAxes, unitName } from "./geometry.js";
 import { clamp, make } from "./dom.js";
 import { AXIS_COLOURS, drawBoxes, drawCross, drawLayer, drawScale, lookOf } from "./drawing.js";
 import { Layer } from "./layer.js";
@@ -19,22 +19,34 @@ export class Pane {
     this.where = make("span", { className: "where" });
     this.detail = make("span", { className: "detail" });
     this.slider = make("input", {
-      type: "range", min: 0, max: Math.max(0, this.length() - 1), step: 1, className: "slices",
+      type: "range",
+      min: 0,
+      max: Math.max(0, this.length() - 1),
+      step: 1,
+      className: "slices",
       oninput: () => this.goTo(Number(this.slider.value)),
     });
     this.slider.setAttribute("aria-label", `${this.title()} slice`);
     this.slider.hidden = !plane.across;
     const dot = make("span", { className: "dot" });
     dot.style.background = AXIS_COLOURS[plane.across] ?? "#98a2ad";
-    const grow = make("button", { className: "grow", title: "Enlarge or restore (double click)", textContent: "⤢",
-      onclick: () => this.toggle() });
-    this.root = make("section", { className: "pane", data: { plane: plane.name } },
+    const grow = make("button", {
+      className: "grow",
+      title: "Enlarge or restore (double click)",
+      textContent: "⤢",
+      onclick: () => this.toggle(),
+    });
+    this.root = make(
+      "section",
+      { className: "pane", data: { plane: plane.name } },
       this.canvas,
       make("div", { className: "title" }, dot, make("b", { textContent: this.title() }), this.where, this.detail),
       grow,
       ...Object.entries(plane.letters).map(([side, letters]) =>
-        make("span", { className: `letters ${side}`, textContent: letters })),
-      this.slider);
+        make("span", { className: `letters ${side}`, textContent: letters }),
+      ),
+      this.slider,
+    );
     this.listen();
     this.watch = new ResizeObserver(() => change({}));
     this.watch.observe(this.root);
@@ -66,7 +78,8 @@ export class Pane {
 
   goTo(at) {
     if (!this.plane.across) return;
-    const place = this.place(this.plane.across), slice = clamp(at, 0, this.length() - 1);
+    const place = this.place(this.plane.across),
+      slice = clamp(at, 0, this.length() - 1);
     const moved = (values) => values.map((v, k) => (k === place ? slice : v));
     change({ at: moved(state.at), centre: moved(state.centre) });
   }
@@ -107,8 +120,12 @@ export class Pane {
     canvas.addEventListener("dblclick", () => this.toggle());
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
-    canvas.addEventListener("pointerup", () => { this.drag = null; });
-    canvas.addEventListener("pointercancel", () => { this.drag = null; });
+    canvas.addEventListener("pointerup", () => {
+      this.drag = null;
+    });
+    canvas.addEventListener("pointercancel", () => {
+      this.drag = null;
+    });
     canvas.addEventListener("pointerleave", () => this.tell(null));
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
   }
@@ -127,7 +144,8 @@ export class Pane {
   move(event) {
     this.tell(this.indexUnder(event).map(Math.round));
     if (!this.drag) return;
-    const right = event.clientX - this.drag.x, down = event.clientY - this.drag.y;
+    const right = event.clientX - this.drag.x,
+      down = event.clientY - this.drag.y;
     if (this.drag.kind === "point") this.point(event);
     if (this.drag.kind === "grey") this.window(right, down);
     if (this.drag.kind === "pan") {
@@ -149,7 +167,8 @@ export class Pane {
     const { low, high } = this.drag;
     const all = scene.presets.find(({ name }) => name === "all") ?? { low, high };
     const unit = Math.max(all.high - all.low, 1e-6) / 600;
-    const width = Math.max(high - low + right * unit, unit / 100), level = (high + low) / 2 - down * unit;
+    const width = Math.max(high - low + right * unit, unit / 100),
+      level = (high + low) / 2 - down * unit;
     change({ low: level - width / 2, high: level + width / 2, preset: "" });
   }
 
@@ -170,7 +189,8 @@ export class Pane {
 
   // Zoom about a point of the screen, which keeps its place.
   zoom(factor, event) {
-    const zoom = clamp(state.zoom * factor, 0.2, 64), ratio = state.zoom / zoom;
+    const zoom = clamp(state.zoom * factor, 0.2, 64),
+      ratio = state.zoom / zoom;
     const fixed = this.indexUnder(event);
     const centre = state.centre.map((v, k) => {
       const axis = spatialAxes(image())[k];
@@ -198,15 +218,28 @@ export class Pane {
 
   // Draw everything; returns whether tiles are still on their way.
   draw() {
-    const { clientWidth: width, clientHeight: height } = this.canvas, pixelRatio = devicePixelRatio || 1;
+    const { clientWidth: width, clientHeight: height } = this.canvas,
+      pixelRatio = devicePixelRatio || 1;
     if (!width || !height) return false;
-    if (this.canvas.width !== Math.round(width * pixelRatio) || this.canvas.height !== Math.round(height * pixelRatio)) {
+    if (
+      this.canvas.width !== Math.round(width * pixelRatio) ||
+      this.canvas.height !== Math.round(height * pixelRatio)
+    ) {
       this.canvas.width = Math.round(width * pixelRatio);
       this.canvas.height = Math.round(height * pixelRatio);
     }
     const frame = this.frame();
-    const view = { case: scene.data.case, key: scene.data.key, plane: this.plane, at: this.at(),
-      others: { t: state.t, c: state.c }, frame, width, height, pixelRatio };
+    const view = {
+      case: scene.data.case,
+      key: scene.data.key,
+      plane: this.plane,
+      at: this.at(),
+      others: { t: state.t, c: state.c },
+      frame,
+      width,
+      height,
+      pixelRatio,
+    };
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -219,7 +252,7 @@ export class Pane {
     context.setTransform(pixelRatio, 0, 0, pixelRatio, 0, 0);
     drawBoxes(context, this, frame);
     if (state.cross) drawCross(context, this, frame, width, height);
-    drawScale(context, image().unit, this.fit() * state.zoom, height);
+    drawScale(context, unitName(image()), this.fit() * state.zoom, height);
     this.describe(busy);
     return busy;
   }

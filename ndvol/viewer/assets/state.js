@@ -3,10 +3,25 @@
 import { later } from "./dom.js";
 
 export const state = {
-  case: "", image: "", at: null, centre: null, zoom: 1, t: 0, c: 0,
-  low: 0, high: 1, preset: "", maximised: "", tab: "objects",
-  labels: null, hidden: new Set(), style: "both", opacity: 0.35, cross: true,
-  draw: null, picked: -1,
+  case: "",
+  image: "",
+  at: null,
+  centre: null,
+  zoom: 1,
+  t: 0,
+  c: 0,
+  low: 0,
+  high: 1,
+  preset: "",
+  maximised: "",
+  tab: "objects",
+  labels: null,
+  hidden: new Set(),
+  style: "both",
+  opacity: 0.35,
+  cross: true,
+  draw: null,
+  picked: -1,
 };
 
 const listeners = new Set();
@@ -21,12 +36,22 @@ export function change(patch) {
 
 const numbers = (text) => text.split(",").map(Number);
 const FORMS = {
-  case: [String, String], image: [String, String], preset: [String, String], tab: [String, String],
-  style: [String, String], maximised: [String, String],
-  zoom: [String, Number], t: [String, Number], c: [String, Number], picked: [String, Number],
-  low: [String, Number], high: [String, Number], opacity: [String, Number],
+  case: [String, String],
+  image: [String, String],
+  preset: [String, String],
+  tab: [String, String],
+  style: [String, String],
+  maximised: [String, String],
+  zoom: [String, Number],
+  t: [String, Number],
+  c: [String, Number],
+  picked: [String, Number],
+  low: [String, Number],
+  high: [String, Number],
+  opacity: [String, Number],
   cross: [(on) => (on ? "1" : "0"), (text) => text === "1"],
-  at: [String, numbers], centre: [String, numbers],
+  at: [String, numbers],
+  centre: [String, numbers],
   labels: [(names) => names.join("\n"), (text) => (text ? text.split("\n") : [])],
   hidden: [(names) => [...names].join("\n"), (text) => new Set(text ? text.split("\n") : [])],
   draw: [(draw) => JSON.stringify(draw), (text) => JSON.parse(text)],
@@ -48,7 +73,9 @@ export function saved() {
       const value = FORMS[name][1](text);
       const sound = [value].flat().every((part) => typeof part !== "number" || Number.isFinite(part));
       if (sound) found[name] = value;
-    } catch { /* not ours */ }
+    } catch {
+      /* not ours */
+    }
   }
   return found;
 }

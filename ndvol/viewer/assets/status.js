@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { make } from "./dom.js";
-import { lengthOf, spatialAxes } from "./geometry.js";
+import { lengthOf, spatialAxes, unitName } from "./geometry.js";
 import { image, scene } from "./scene.js";
 import { state } from "./state.js";
 
@@ -13,13 +13,21 @@ export class Status {
     this.value = make("span", { className: "value" });
     this.labels = make("span", { className: "labels" });
     this.trouble = make("span", { className: "trouble", role: "alert" });
-    root.replaceChildren(this.voxel, this.world, this.value, this.labels, make("span", { className: "stretch" }), this.trouble);
+    root.replaceChildren(
+      this.voxel,
+      this.world,
+      this.value,
+      this.labels,
+      make("span", { className: "stretch" }),
+      this.trouble,
+    );
+    this.asking = false;
     this.reset();
   }
 
+  // Another image: what was asked of the one before does not matter any more.
   reset() {
     this.wanted = null;
-    this.asking = false;
     this.alerted = null;
   }
 
@@ -35,12 +43,17 @@ export class Status {
   async ask() {
     this.asking = true;
     while (this.wanted) {
-      const at = this.wanted, shown = image();
+      const at = this.wanted,
+        shown = image();
       this.wanted = null;
-      const others = Object.fromEntries(["t", "c"].filter((axis) => shown.axes.includes(axis) && !(axis === "c" && shown.colour))
-        .map((axis) => [axis, state[axis]]));
+      const others = Object.fromEntries(
+        ["t", "c"]
+          .filter((axis) => shown.axes.includes(axis) && !(axis === "c" && shown.colour))
+          .map((axis) => [axis, state[axis]]),
+      );
       try {
-        this.show(shown, at, others, await ask("voxel", { case: scene.data.case, image: shown.name, at, ...others }));
+        const facts = await ask("voxel", { case: scene.data.case, image: shown.name, at, ...others });
+        if (shown === image()) this.show(shown, at, others, facts);
       } catch (problem) {
         this.value.textContent = "cannot be read";
         this.labels.textContent = "";
@@ -51,16 +64,19 @@ export class Status {
   }
 
   show(shown, at, others, { values, world, labels }) {
-    const index = [...spatialAxes(shown).map((axis, k) => `${axis} ${at[k]}`),
-      ...Object.entries(others).map(([axis, v]) => `${axis} ${v}`)];
+    const index = [
+      ...spatialAxes(shown).map((axis, k) => `${axis} ${at[k]}`),
+      ...Object.entries(others).map(([axis, v]) => `${axis} ${v}`),
+    ];
     this.voxel.textContent = index.join("  ");
-    const unit = shown.unit === "unknown" ? "" : ` ${shown.unit === "um" ? "µm" : shown.unit}`;
-    this.world.textContent = shown.unit === "unknown" ? "" :
-      `${world.map((v, k) => `${"xyz"[k]} ${v.toFixed(1)}`).join("  ")}${unit}${shown.frame === "LPS" ? " LPS" : ""}`;
+    const place = world.map((v, k) => `${"xyz"[k]} ${v.toFixed(1)}`).join("  ");
+    const frame = shown.frame === "LPS" ? " LPS" : "";
+    this.world.textContent = unitName(shown) && `${place} ${unitName(shown)}${frame}`;
     this.value.textContent = `${values.join(", ")}${shown.value_unit ? ` ${shown.value_unit}` : ""}`;
     const named = Object.entries(labels).filter(([, { value }]) => value !== "0");
-    this.labels.textContent = named.map(([name, { value, category }]) =>
-      `${name}: ${category || "no name"} (${value})`).join("  ");
+    this.labels.textContent = named
+      .map(([name, { value, category }]) => `${name}: ${category || "no name"} (${value})`)
+      .join("  ");
   }
 
   alert(problem) {

@@ -12,7 +12,9 @@ const flying = new Set();
 let bytes = 0;
 let told = () => {};
 
-export const onTile = (act) => { told = act; };
+export const onTile = (act) => {
+  told = act;
+};
 
 // Say which tiles an owner waits for, the most urgent first, in place of those it waited for before.
 export function want(owner, tiles) {

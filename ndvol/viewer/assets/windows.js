@@ -20,32 +20,64 @@ export function windowsPanel({ go }) {
   const categories = make("div", { className: "choices" });
   const told = make("div", { className: "told" });
   const list = make("ul", { className: "rows" });
-  const step = (by, text, title) => make("button", { textContent: text, title, onclick: () => pick(state.picked + by) });
-  const steps = make("div", { className: "steps", hidden: true },
-    step(-1, "‹ Before", "The window before (p)"), make("span"), step(1, "Next ›", "The next window (n)"));
-  const form = make("form", { className: "draw", onsubmit: (event) => { event.preventDefault(); submit(); } },
-    label("Window", size), label("Positive", positive), label("Negative", negative),
-    label("Overlap of negatives", overlap), label("Seed", seed),
+  const step = (by, text, title) =>
+    make("button", { textContent: text, title, onclick: () => pick(state.picked + by) });
+  const steps = make(
+    "div",
+    { className: "steps", hidden: true },
+    step(-1, "‹ Before", "The window before (p)"),
+    make("span"),
+    step(1, "Next ›", "The next window (n)"),
+  );
+  const form = make(
+    "form",
+    {
+      className: "draw",
+      onsubmit: (event) => {
+        event.preventDefault();
+        submit();
+      },
+    },
+    label("Window", size),
+    label("Positive", positive),
+    label("Negative", negative),
+    label("Overlap of negatives", overlap),
+    label("Seed", seed),
     make("details", {}, make("summary", { textContent: "Categories" }), categories),
     make("label", { className: "check" }, whole, make("span", { textContent: "from all cases" })),
-    make("button", { className: "main", textContent: "Draw" }));
+    make("button", { className: "main", textContent: "Draw" }),
+  );
 
   function fill(draw) {
     size.value = draw?.window ?? suggested();
     [positive.value, negative.value] = [draw?.positive ?? 8, draw?.negative ?? 8];
     [overlap.value, seed.value, whole.checked] = [draw?.max_overlap ?? 0, draw?.seed ?? 0, draw?.whole ?? false];
-    categories.replaceChildren(...scene.bundle.categories.map(({ name, depth }) => {
-      const box = make("input", { type: "checkbox", value: name, checked: draw?.categories?.includes(name) ?? false });
-      const line = make("label", { className: "check" }, box, make("span", { textContent: name }));
-      line.style.paddingLeft = `${depth * 18}px`;
-      return line;
-    }), make("p", { className: "note", textContent: "None chosen: all that occur." }));
+    categories.replaceChildren(
+      ...scene.bundle.categories.map(({ name, depth }) => {
+        const box = make("input", {
+          type: "checkbox",
+          value: name,
+          checked: draw?.categories?.includes(name) ?? false,
+        });
+        const line = make("label", { className: "check" }, box, make("span", { textContent: name }));
+        line.style.paddingLeft = `${depth * 18}px`;
+        return line;
+      }),
+      make("p", { className: "note", textContent: "None chosen: all that occur." }),
+    );
   }
 
   function submit() {
     const chosen = [...categories.querySelectorAll("input:checked")].map((box) => box.value);
-    const draw = { window: size.value.replaceAll(" ", ""), positive: positive.value, negative: negative.value,
-      max_overlap: overlap.value, seed: seed.value, whole: whole.checked, categories: chosen };
+    const draw = {
+      window: size.value.replaceAll(" ", ""),
+      positive: positive.value,
+      negative: negative.value,
+      max_overlap: overlap.value,
+      seed: seed.value,
+      whole: whole.checked,
+      categories: chosen,
+    };
     change({ draw, picked: -1 });
     load();
   }
@@ -66,17 +98,42 @@ export function windowsPanel({ go }) {
   function show() {
     told.replaceChildren(
       ...drawn.problems.map(({ role, error }) =>
-        make("p", { className: "problem", textContent: role ? `${role}: ${error}` : error })),
-      ...Object.values(drawn.code).map((code) => make("code", { textContent: code, title: "Draws these windows again" })));
+        make("p", { className: "problem", textContent: role ? `${role}: ${error}` : error }),
+      ),
+      ...Object.values(drawn.code).map((code) =>
+        make("code", { textContent: code, title: "Draws these windows again" }),
+      ),
+    );
     steps.hidden = !drawn.windows.length;
-    list.replaceChildren(...drawn.windows.map((window, k) => make("li", {}, make("button", {
-      className: "row", onclick: () => pick(k) },
-    make("span", { className: "head" }, make("span", { className: `swatch ${window.role}` }),
-      make("span", { className: "name", textContent: window.category || window.role }),
-      make("span", { className: "tail", textContent: `${window.role} ${window.index}` })),
-    make("span", { className: "foot", textContent: [
-      ...[...drawn.axes].map((axis, i) => `${axis} ${window.start[i]}–${window.stop[i] - 1}`),
-      ...(window.case === state.case ? [] : [window.case])].join("  ") })))));
+    list.replaceChildren(
+      ...drawn.windows.map((window, k) =>
+        make(
+          "li",
+          {},
+          make(
+            "button",
+            {
+              className: "row",
+              onclick: () => pick(k),
+            },
+            make(
+              "span",
+              { className: "head" },
+              make("span", { className: `swatch ${window.role}` }),
+              make("span", { className: "name", textContent: window.category || window.role }),
+              make("span", { className: "tail", textContent: `${window.role} ${window.index}` }),
+            ),
+            make("span", {
+              className: "foot",
+              textContent: [
+                ...[...drawn.axes].map((axis, i) => `${axis} ${window.start[i]}–${window.stop[i] - 1}`),
+                ...(window.case === state.case ? [] : [window.case]),
+              ].join("  "),
+            }),
+          ),
+        ),
+      ),
+    );
     mark();
   }
 
@@ -107,7 +164,9 @@ export function windowsPanel({ go }) {
 
 function suggested() {
   const shown = image();
-  return spatialAxes(shown).map((axis) => Math.max(1, Math.min(64, Math.round(lengthOf(shown, axis) / 3)))).join();
+  return spatialAxes(shown)
+    .map((axis) => Math.max(1, Math.min(64, Math.round(lengthOf(shown, axis) / 3))))
+    .join();
 }
 
 export const imageOfDraws = () => scene.data.images.find(({ name }) => name === drawn.image) ?? scene.data.images[0];
