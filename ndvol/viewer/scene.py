@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ndvol.catalog import CaseRecord, Catalog
 from ndvol.display import category_colour, presets
 from ndvol.display.planes import PlaneView, plane_views
+from ndvol.errors import DamageError
 from ndvol.geometry import Grid, Window
 from ndvol.geometry.pyramid import level_factor
 from ndvol.sampling.aligned import fits
@@ -109,7 +111,10 @@ def preset_rows(volume: Volume) -> list[dict[str, Any]]:
 
 
 def sample_values(volume: Volume) -> NDArray[Any]:
-    """Values from all over the coarsest level of a volume, at three of its times: blocks that lie evenly apart."""
+    """Values from all over the coarsest level of a volume, at three of its times: blocks that lie evenly apart.
+
+    A block with damage is passed over, for the planes that show it say so; none at all when all have it.
+    """
     level = volume.levels - 1
     grid = volume.level_grid(level)
     spans = []
@@ -126,7 +131,11 @@ def sample_values(volume: Volume) -> NDArray[Any]:
     for along in spans:
         blocks = [[*block, span] for block in blocks for span in along]
     windows = [Window(tuple(a for a, _ in block), tuple(n for _, n in block)) for block in blocks]
-    return np.concatenate([volume.read(window, level=level).ravel() for window in windows])
+    values = [np.empty(0, volume.dtype)]
+    for window in windows:
+        with suppress(DamageError):
+            values.append(volume.read(window, level=level).ravel())
+    return np.concatenate(values)
 
 
 def axis_map(image: Grid, other: Grid) -> dict[str, Any] | None:

@@ -191,4 +191,5 @@ def test_a_damaged_chunk_is_told_and_the_server_goes_on(bundle, serve, tmp_path)
     assert "toy.h5" in told["error"]
     assert client.ask("voxel", case="toy", at="0,0,0")[1]["code"] == "damage"
     assert client.tile("uint8", **{**facts, "volume": "labels/labels"}, at=0).shape == (44, 38)
-    assert client.ask("cases")[0] == 200
+    # What brightness to begin with is taken from the rest.
+    assert client.ask("presets", case="toy")[1][0]["name"] == "soft tissue"

@@ -104,6 +104,7 @@ async function openCase(name, kept = {}) {
       kept.labels ?? (state.labels?.some((label) => labels.includes(label)) ? state.labels : labels.slice(0, 1));
     Object.assign(state, { case: name, labels: chosen, hidden: kept.hidden ?? state.hidden });
     document.title = `${name} – ndvol view`;
+    document.body.classList.remove("empty");
     showImage(shown, kept);
     for (const panel of Object.values(panels)) panel.reload();
   } catch (problem) {

@@ -13,14 +13,7 @@ export class Status {
     this.value = make("span", { className: "value" });
     this.labels = make("span", { className: "labels" });
     this.trouble = make("span", { className: "trouble", role: "alert" });
-    root.replaceChildren(
-      this.voxel,
-      this.world,
-      this.value,
-      this.labels,
-      make("span", { className: "stretch" }),
-      this.trouble,
-    );
+    root.replaceChildren(this.voxel, this.world, this.value, this.labels, this.trouble);
     this.asking = false;
     this.reset();
   }
@@ -51,24 +44,23 @@ export class Status {
           .filter((axis) => shown.axes.includes(axis) && !(axis === "c" && shown.colour))
           .map((axis) => [axis, state[axis]]),
       );
+      const places = spatialAxes(shown).map((axis, k) => `${axis} ${at[k]}`);
+      const rest = Object.entries(others).map(([axis, v]) => `${axis} ${v}`);
+      this.voxel.textContent = [...places, ...rest].join("  ");
       try {
         const facts = await ask("voxel", { case: scene.data.case, image: shown.name, at, ...others });
-        if (shown === image()) this.show(shown, at, others, facts);
+        if (shown === image()) this.show(shown, facts);
+        this.alert(null);
       } catch (problem) {
         this.value.textContent = "cannot be read";
-        this.labels.textContent = "";
+        this.world.textContent = this.labels.textContent = "";
         this.alert(problem);
       }
     }
     this.asking = false;
   }
 
-  show(shown, at, others, { values, world, labels }) {
-    const index = [
-      ...spatialAxes(shown).map((axis, k) => `${axis} ${at[k]}`),
-      ...Object.entries(others).map(([axis, v]) => `${axis} ${v}`),
-    ];
-    this.voxel.textContent = index.join("  ");
+  show(shown, { values, world, labels }) {
     const place = world.map((v, k) => `${"xyz"[k]} ${v.toFixed(1)}`).join("  ");
     const frame = shown.frame === "LPS" ? " LPS" : "";
     this.world.textContent = unitName(shown) && `${place} ${unitName(shown)}${frame}`;
