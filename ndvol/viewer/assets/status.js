@@ -21,7 +21,7 @@ export class Status {
   // Another image: what was asked of the one before does not matter any more.
   reset() {
     this.wanted = null;
-    this.alerted = null;
+    this.alerted = this.inSight = null;
   }
 
   // Show the voxel at `index`, or at the crosshair when it is null or outside the image.
@@ -71,14 +71,20 @@ export class Status {
       .join("  ");
   }
 
+  // Something went wrong, or (null) goes well again.
   alert(problem) {
     this.alerted = problem;
-    this.problem(null);
+    this.tell();
   }
 
-  // What is wrong in sight, else what went wrong last.
+  // What is wrong with the planes in sight; it comes before what went wrong last.
   problem(problem) {
-    const told = (problem ?? this.alerted)?.message ?? "";
+    this.inSight = problem;
+    this.tell();
+  }
+
+  tell() {
+    const told = (this.inSight ?? this.alerted)?.message ?? "";
     if (this.trouble.textContent !== told) this.trouble.textContent = this.trouble.title = told;
   }
 }
