@@ -22,6 +22,7 @@ LATER = {
     "bench": "ndvol.bench:bench",
     "export": "ndvol.export_command:export",
     "report": "ndvol.report.command:report",
+    "view": "ndvol.viewer.command:view",
 }
 """Commands with a file of their own: name -> module and function."""
 
