@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from html import escape
 from typing import Any, Self
 
 from ndvol.errors import CategoryError, UnknownNameError
+from ndvol.tables import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,9 @@ class CategoryTree:
     def is_mutex(self) -> bool:
         """True when no category is a kind of another, so that all exclude each other."""
         return all(end == i + 1 for i, end in enumerate(self.ends))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{'<br>'.join(escape(printable(line)) for line in str(self).splitlines())}</pre>"
 
     def __str__(self) -> str:
         depth = [len(self.ancestors(name)) for name in self.names]

@@ -15,7 +15,7 @@ import click
 from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands
 from ndvol.errors import CatalogError, ImportFailedError
 from ndvol.outcomes import show_outcome, show_plan, show_verdicts
-from ndvol.tables import indented, table, times
+from ndvol.tables import indented, table
 from ndvol.version import __version__
 
 if TYPE_CHECKING:
@@ -152,25 +152,13 @@ def demo(folder: Path, seed: int) -> None:
 @_json_option
 def ls_command(bundle: Path, as_json: bool) -> None:
     """List the cases of a BUNDLE (a folder or a kwcoco file)."""
-    catalog = _open(bundle)
-    rows: list[dict[str, Any]] = [
-        {
-            "case": r.name,
-            "images": ",".join(r.images),
-            "labels": ",".join(r.labels),
-            "axes": r.axes,
-            "shape": list(r.shape),
-            "spacing": [round(s, 4) for s in r.spacing],
-            "unit": r.unit,
-            "objects": len(r.objects),
-        }
-        for r in catalog.records.values()
-    ]
+    from ndvol.catalog import case_row, shown_row
+
+    records = _open(bundle).records.values()
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    shown = [{**r, "shape": times(r["shape"]), "spacing": times(r["spacing"])} for r in rows]
-    click.echo(table(shown))
+        click.echo(json.dumps([case_row(record) for record in records], indent=1))
+    else:
+        click.echo(table([shown_row(record) for record in records]))
 
 
 @main.command()

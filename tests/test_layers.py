@@ -12,10 +12,10 @@ ROOT = Path(__file__).parents[1] / "ndvol"
 RANKS = {
     **dict.fromkeys(["errors", "tables", "version"], 0),
     "geometry": 1,
-    **dict.fromkeys(["box_index", "categories", "label_index", "verdict"], 2),
+    **dict.fromkeys(["box_index", "categories", "display", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
     **dict.fromkeys(["levels", "sampling"], 4),
-    **dict.fromkeys(["display", "hdf5"], 5),
+    "hdf5": 5,
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),

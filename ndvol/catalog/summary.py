@@ -1,0 +1,74 @@
+"""A catalogue in a few lines: its cases as rows, and how much there is of each category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ndvol.categories import CategoryTree
+from ndvol.display import facts_html, page, rows_html
+from ndvol.tables import times
+
+if TYPE_CHECKING:
+    from ndvol.catalog.catalog import CaseRecord, Catalog
+
+SHOWN_CASES, COUNTED_CASES = 10, 1000
+"""Cases that a notebook lists, and those whose objects it counts: a record takes some 50 us, and there may be 1e5."""
+
+
+def case_row(record: CaseRecord) -> dict[str, Any]:
+    """What a list of cases says of one; JSON values."""
+    return {
+        "case": record.name,
+        "images": ",".join(record.images),
+        "labels": ",".join(record.labels),
+        "axes": record.axes,
+        "shape": list(record.shape),
+        "spacing": [round(s, 4) for s in record.spacing],
+        "unit": record.unit,
+        "objects": len(record.objects),
+    }
+
+
+def shown_row(record: CaseRecord) -> dict[str, Any]:
+    """The same for a person."""
+    row = case_row(record)
+    return {**row, "shape": times(row["shape"]), "spacing": times(row["spacing"])}
+
+
+def count_objects(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Objects, and voxels of them, per category and all that is below it; two columns in the order of the tree."""
+    own = np.zeros((2, len(tree) + 1), np.int64)
+    for record in records:
+        np.add.at(own[0], record.objects.category + 1, 1)
+        np.add.at(own[1], record.objects.category + 1, record.objects.voxels)
+    # Pre-order: what is below a category follows it.
+    up_to = own.cumsum(1)
+    objects, voxels = up_to[:, np.array(tree.ends, np.int64)] - up_to[:, :-1]
+    return objects, voxels
+
+
+def catalog_html(catalog: Catalog) -> str:
+    """The first cases of a catalogue, and its category tree with counts."""
+    records, tree = catalog.records, catalog.categories
+
+    def counts() -> str:
+        objects, voxels = count_objects(islice(records.values(), COUNTED_CASES), tree)
+        rows = [
+            {"category": "· " * len(tree.ancestors(name)) + name, "objects": f"{o:,}", "voxels": f"{v:,}"}
+            for name, o, v in zip(tree, objects.tolist(), voxels.tolist(), strict=True)
+        ]
+        some = f" in the first {COUNTED_CASES:,} cases" if len(records) > COUNTED_CASES else ""
+        return f"<b>categories</b>, with all below them{some}{rows_html(rows)}"
+
+    def cases() -> str:
+        more = len(records) - SHOWN_CASES
+        rows = rows_html([shown_row(record) for record in islice(records.values(), SHOWN_CASES)])
+        return rows + (f"… and {more:,} more" if more > 0 else "")
+
+    facts = {"path": catalog.path, "cases": f"{len(records):,}", "categories": f"{len(tree):,}"}
+    return page("Catalog", lambda: facts_html(facts), cases, counts)
