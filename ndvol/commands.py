@@ -17,6 +17,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done but some sources were refuse
 
 LATER = {
     "bench": "ndvol.bench:bench",
+    "doctor": "ndvol.doctor.command:doctor",
     "export": "ndvol.export_command:export",
 }
 """Commands with a file of their own: name -> module and function."""
