@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from ndvol.display.grey import ShownLabels, ShownVolume, read_plane
-from ndvol.display.png import data_uri
+from ndvol.display.png import png_uri
 from ndvol.display.thumbnails import Thumbnail, label_thumbnail, thumbnail, value_colour
 from ndvol.tables import printable, times
 
@@ -60,7 +60,7 @@ def figure(title: str, picture: Thumbnail) -> str:
     size = f"width:{max(width, 1):.0f}px;height:{max(height, 1):.0f}px"
     return (
         '<figure style="display:inline-block;margin:4px 8px 4px 0;vertical-align:top">'
-        f'<img src="{data_uri(picture.pixels)}" alt="{text(title)}" style="{size};image-rendering:pixelated">'
+        f'<img src="{png_uri(picture.pixels)}" alt="{text(title)}" style="{size};image-rendering:pixelated">'
         f'<figcaption style="font-size:11px;max-width:{_PIXELS}px">{text(title)}<br>{text(picture.caption)}'
         "</figcaption></figure>"
     )

@@ -28,8 +28,8 @@ def png(picture: NDArray[np.uint8]) -> bytes:
     return _SIGNATURE + b"".join(_chunk(name, data) for name, data in parts)
 
 
-def data_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture as the address of itself."""
+def png_uri(picture: NDArray[np.uint8]) -> str:
+    """A picture of (y, x) or (y, x, 3) as the text of a ``data:`` URI; the same pixels make the same text."""
     return f"data:image/png;base64,{b64encode(png(picture)).decode()}"
 
 
