@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from html import escape
 from typing import Any, Self
 
 from ndvol.errors import CategoryError, UnknownNameError
-from ndvol.tables import printable
+from ndvol.markup import element, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ class CategoryTree:
         return all(end == i + 1 for i, end in enumerate(self.ends))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{'<br>'.join(escape(printable(line)) for line in str(self).splitlines())}</pre>"
+        return element("pre", None, join(str(self).splitlines(), "<br>"))
 
     def __str__(self) -> str:
         depth = [len(self.ancestors(name)) for name in self.names]

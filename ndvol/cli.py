@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands
+from ndvol.commands import EXIT_CODES, EXIT_DAMAGE, EXIT_PARTLY, Commands, parse_window
 from ndvol.errors import CatalogError, ImportFailedError
 from ndvol.outcomes import show_outcome, show_plan, show_verdicts
 from ndvol.tables import indented, table
@@ -200,10 +200,7 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw windows from a BUNDLE and write a contact sheet of them."""
-    try:
-        sizes = tuple(int(n) for n in window.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{window!r} is not like 64 or 32,96,96", param_hint="--window") from None
+    sizes = parse_window(window)
     if output.suffix.lower() != ".png":
         raise click.BadParameter(f"{output} does not end in .png", param_hint="--output")
     catalog = _open(bundle)

@@ -19,8 +19,21 @@ LATER = {
     "bench": "ndvol.bench:bench",
     "doctor": "ndvol.doctor.command:doctor",
     "export": "ndvol.export_command:export",
+    "report": "ndvol.report.command:report",
 }
 """Commands with a file of their own: name -> module and function."""
+
+
+def parse_window(text: str) -> tuple[int, ...]:
+    """The lengths of ``--window``.
+
+    >>> parse_window("64"), parse_window("32,96,96")
+    ((64,), (32, 96, 96))
+    """
+    try:
+        return tuple(int(n) for n in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not like 64 or 32,96,96", param_hint="--window") from None
 
 
 class Commands(click.Group):

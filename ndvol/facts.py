@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ndvol.catalog import Catalog, count_objects
+from ndvol.catalog import Catalog, tree_counts
 from ndvol.display import volume_facts
 
 
@@ -12,7 +12,7 @@ def catalog_facts(catalog: Catalog) -> dict[str, Any]:
     """Counts of a catalogue: cases, names of volumes, objects and voxels per category, fates of the sources."""
     records = list(catalog.records.values())
     tree = catalog.categories
-    objects, voxels = count_objects(records, tree)
+    objects, voxels = tree_counts(records, tree)
     counts = {
         f"{'  ' * len(tree.ancestors(name))}{name}": f"{n} objects, {v} voxels"
         for name, n, v in zip(tree, objects.tolist(), voxels.tolist(), strict=True)

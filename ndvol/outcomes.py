@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.tables import middle, printable, table, times
+from ndvol.tables import counted, middle, printable, size_text, table, times
 from ndvol.verdict import STATUSES, Verdict
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Summary:
     @property
     def total(self) -> str:
         """The sums in one line."""
-        stored, seconds = _scaled(self.stored_bytes), f"{self.seconds:.1f} s"
-        return f"{_count(self.cases, 'case')} of {_count(self.files, 'file')}, {stored} stored, {seconds}"
+        stored, seconds = size_text(self.stored_bytes), f"{self.seconds:.1f} s"
+        return f"{counted(self.cases, 'case')} of {counted(self.files, 'file')}, {stored} stored, {seconds}"
 
 
 def summarize(verdicts: Iterable[Verdict], stored_bytes: int, seconds: float) -> Summary:
@@ -147,24 +147,6 @@ def show_verdicts(verdicts: Sequence[Verdict], as_json: bool) -> None:
     for v in verdicts:
         if v.message and v.status not in ("imported", "unchanged"):
             click.echo(printable(f"{v.source}: {v.status}: {v.message}"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def _scaled(size: int) -> str:
-    """Bytes in decimal units.
-
-    >>> _scaled(999), _scaled(1_250_000)
-    ('999 B', '1.2 MB')
-    """
-    number, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 1000 or unit == "TB":
-            break
-        number /= 1000
-    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
 
 
 def _plain(text: str) -> str:

@@ -37,6 +37,29 @@ def times(values: Iterable[float]) -> str:
     return " x ".join(f"{v:g}" for v in values)
 
 
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number and what it counts; `several` where the plural is not the noun and an s.
+
+    >>> counted(1, "case"), counted(2000, "category", "categories")
+    ('1 case', '2,000 categories')
+    """
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
+
+
+def size_text(size: float) -> str:
+    """Bytes in decimal units.
+
+    >>> size_text(999), size_text(1_250_000)
+    ('999 B', '1.2 MB')
+    """
+    number, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+
+
 def indented(value: Any, depth: int = 1) -> str:
     """A JSON value for a person, to follow its name and a colon: one line, or deeper lines below."""
     if isinstance(value, dict):

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "ndvol"
 RANKS = {
     **dict.fromkeys(["errors", "tables", "version"], 0),
-    "geometry": 1,
+    **dict.fromkeys(["geometry", "markup"], 1),
     **dict.fromkeys(["box_index", "categories", "display", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
     **dict.fromkeys(["levels", "sampling"], 4),

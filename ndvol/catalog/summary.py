@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ndvol.categories import CategoryTree
 from ndvol.display import facts_html, page, rows_html
+from ndvol.markup import Html, element, join
 from ndvol.tables import times
 
 if TYPE_CHECKING:
@@ -40,35 +41,39 @@ def shown_row(record: CaseRecord) -> dict[str, Any]:
     return {**row, "shape": times(row["shape"]), "spacing": times(row["spacing"])}
 
 
-def count_objects(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Objects, and voxels of them, per category and all that is below it; two columns in the order of the tree."""
-    own = np.zeros((2, len(tree) + 1), np.int64)
+def category_counts(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Objects and voxels per category_index, those of the category itself alone."""
+    objects, voxels = np.zeros(len(tree), np.int64), np.zeros(len(tree), np.int64)
     for record in records:
-        np.add.at(own[0], record.objects.category + 1, 1)
-        np.add.at(own[1], record.objects.category + 1, record.objects.voxels)
-    # Pre-order: what is below a category follows it.
-    up_to = own.cumsum(1)
+        np.add.at(objects, record.objects.category, 1)
+        np.add.at(voxels, record.objects.category, record.objects.voxels)
+    return objects, voxels
+
+
+def tree_counts(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Objects and voxels per category_index, of the category and all that is below it."""
+    up_to = np.concatenate([np.zeros((2, 1), np.int64), np.cumsum(category_counts(records, tree), 1)], axis=1)
     objects, voxels = up_to[:, np.array(tree.ends, np.int64)] - up_to[:, :-1]
     return objects, voxels
 
 
-def catalog_html(catalog: Catalog) -> str:
+def catalog_html(catalog: Catalog) -> Html:
     """The first cases of a catalogue, and its category tree with counts."""
     records, tree = catalog.records, catalog.categories
 
-    def counts() -> str:
-        objects, voxels = count_objects(islice(records.values(), COUNTED_CASES), tree)
+    def counts() -> Html:
+        objects, voxels = tree_counts(islice(records.values(), COUNTED_CASES), tree)
         rows = [
             {"category": "· " * len(tree.ancestors(name)) + name, "objects": f"{o:,}", "voxels": f"{v:,}"}
             for name, o, v in zip(tree, objects.tolist(), voxels.tolist(), strict=True)
         ]
         some = f" in the first {COUNTED_CASES:,} cases" if len(records) > COUNTED_CASES else ""
-        return f"<b>categories</b>, with all below them{some}{rows_html(rows)}"
+        return join([element("b", None, "categories"), f", with all below them{some}", rows_html(rows)])
 
-    def cases() -> str:
+    def cases() -> Html:
         more = len(records) - SHOWN_CASES
-        rows = rows_html([shown_row(record) for record in islice(records.values(), SHOWN_CASES)])
-        return rows + (f"… and {more:,} more" if more > 0 else "")
+        rows = [shown_row(record) for record in islice(records.values(), SHOWN_CASES)]
+        return join([rows_html(rows), f"… and {more:,} more" if more > 0 else ""])
 
     facts = {"path": catalog.path, "cases": f"{len(records):,}", "categories": f"{len(tree):,}"}
     return page("Catalog", lambda: facts_html(facts), cases, counts)

@@ -11,7 +11,6 @@ from ndvol.display.html import (
     or_reason,
     page,
     rows_html,
-    text,
     volume_facts,
     volume_html,
 )
@@ -43,7 +42,6 @@ __all__ = [
     "read_plane",
     "read_view",
     "rows_html",
-    "text",
     "thumbnail",
     "to_grey",
     "view_pixel",

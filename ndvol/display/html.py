@@ -3,73 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from ndvol.display.grey import ShownLabels, ShownVolume, read_plane
 from ndvol.display.png import png_uri
 from ndvol.display.thumbnails import Thumbnail, label_thumbnail, thumbnail, value_colour
-from ndvol.tables import printable, times
+from ndvol.markup import Html, element, join, text
+from ndvol.tables import times
 
 MOST_PICTURES = 8
 """Images of a case, and label volumes, that are shown as pictures."""
 _PIXELS = 192
-_TABLE = "border-collapse:collapse;font-size:inherit"
-_CELL = "text-align:left;padding:1px 10px 1px 0;vertical-align:top"
+_TABLE = {"style": "border-collapse:collapse;font-size:inherit"}
+_CELL = {"style": "text-align:left;padding:1px 10px 1px 0;vertical-align:top"}
 
 
-def page(title: str, *parts: Callable[[], str]) -> str:
+def page(title: str, *parts: Callable[[], Html]) -> Html:
     """One object: its title over its parts, each the HTML or the reason why there is none."""
-    inner = "".join(f"<div>{or_reason(part)}</div>" for part in parts)
-    return f'<div style="font-family:sans-serif;font-size:13px"><div><b>{text(title)}</b></div>{inner}</div>'
+    divisions = [element("div", None, or_reason(part)) for part in parts]
+    head = element("div", None, element("b", None, title))
+    return element("div", {"style": "font-family:sans-serif;font-size:13px"}, head, *divisions)
 
 
-def or_reason(part: Callable[[], str]) -> str:
+def or_reason(part: Callable[[], Html]) -> Html:
     """The HTML that `part` makes, or why it makes none."""
     try:
         return part()
     except Exception as error:  # a repr that raises hides the object, damaged or not, from whoever wants to look
-        return f'<span style="color:#c62828">cannot be shown: {text(error)}</span>'
+        return element("span", {"style": "color:#c62828"}, f"cannot be shown: {error}")
 
 
-def text(value: object) -> str:
-    """A value as harmless text: names come from files of strangers."""
-    return escape(printable(str(value)))
-
-
-def facts_html(facts: Mapping[str, object]) -> str:
+def facts_html(facts: Mapping[str, object]) -> Html:
     """Names and values, line by line; a fact without a value is left out."""
-    known = {name: value for name, value in facts.items() if value not in ("", None)}
-    rows = [f'<tr><th style="{_CELL}">{text(n)}</th><td style="{_CELL}">{text(v)}</td></tr>' for n, v in known.items()]
-    return f'<table style="{_TABLE}">{"".join(rows)}</table>'
+    known = [(name, value) for name, value in facts.items() if value not in ("", None)]
+    rows = [element("tr", None, element("th", _CELL, name), element("td", _CELL, value)) for name, value in known]
+    return element("table", _TABLE, *rows)
 
 
-def rows_html(rows: Sequence[Mapping[str, object]]) -> str:
+def rows_html(rows: Sequence[Mapping[str, object]]) -> Html:
     """Columns of text under their names; "(none)" without rows."""
     if not rows:
-        return "(none)"
-    head = "".join(f'<th style="{_CELL}">{text(name)}</th>' for name in rows[0])
-    body = ("".join(f'<td style="{_CELL}">{text(v)}</td>' for v in row.values()) for row in rows)
-    lines = "".join(f"<tr>{line}</tr>" for line in (head, *body))
-    return f'<table style="{_TABLE}">{lines}</table>'
+        return text("(none)")
+    head = [element("th", _CELL, name) for name in rows[0]]
+    body = [[element("td", _CELL, value) for value in row.values()] for row in rows]
+    return element("table", _TABLE, *(element("tr", None, *cells) for cells in (head, *body)))
 
 
-def figure(title: str, picture: Thumbnail) -> str:
+def figure(title: str, picture: Thumbnail) -> Html:
     """A thumbnail in its true proportions, with its caption."""
     height, width = (_PIXELS, _PIXELS / picture.aspect) if picture.aspect > 1 else (_PIXELS * picture.aspect, _PIXELS)
-    size = f"width:{max(width, 1):.0f}px;height:{max(height, 1):.0f}px"
-    return (
-        '<figure style="display:inline-block;margin:4px 8px 4px 0;vertical-align:top">'
-        f'<img src="{png_uri(picture.pixels)}" alt="{text(title)}" style="{size};image-rendering:pixelated">'
-        f'<figcaption style="font-size:11px;max-width:{_PIXELS}px">{text(title)}<br>{text(picture.caption)}'
-        "</figcaption></figure>"
+    size = f"width:{max(width, 1):.0f}px;height:{max(height, 1):.0f}px;image-rendering:pixelated"
+    return element(
+        "figure",
+        {"style": "display:inline-block;margin:4px 8px 4px 0;vertical-align:top"},
+        element("img", {"src": png_uri(picture.pixels), "alt": title, "style": size}),
+        element(
+            "figcaption",
+            {"style": f"font-size:11px;max-width:{_PIXELS}px"},
+            *(title, element("br"), picture.caption),
+        ),
     )
 
 
-def legend(categories: Mapping[int, str]) -> str:
+def legend(categories: Mapping[int, str]) -> Html:
     """The colours of label values beside the names of their categories."""
-    colours = ((f"rgb{value_colour(value)}", name) for value, name in categories.items())
-    return " ".join(f'<span style="color:{colour}">&#9632;</span> {text(name)}' for colour, name in colours)
+    squares = [
+        join([element("span", {"style": f"color:rgb{value_colour(value)}"}, "■"), name], " ")
+        for value, name in categories.items()
+    ]
+    return join(squares, " ")
 
 
 def volume_facts(volume: ShownVolume) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def volume_facts(volume: ShownVolume) -> dict[str, Any]:
     }
 
 
-def volume_html(volume: ShownVolume) -> str:
+def volume_html(volume: ShownVolume) -> Html:
     """The facts of an image and its middle plane."""
     return page(
         f"{type(volume).__name__} {volume.name}",
@@ -97,7 +99,7 @@ def volume_html(volume: ShownVolume) -> str:
     )
 
 
-def labels_html(labels: ShownLabels) -> str:
+def labels_html(labels: ShownLabels) -> Html:
     """The facts of a label volume, its middle plane, and the colours of its categories."""
     return page(
         f"{type(labels).__name__} {labels.name}",
@@ -107,24 +109,24 @@ def labels_html(labels: ShownLabels) -> str:
     )
 
 
-def case_html(name: str, images: Sequence[ShownVolume], labels: Sequence[ShownLabels]) -> str:
+def case_html(name: str, images: Sequence[ShownVolume], labels: Sequence[ShownLabels]) -> Html:
     """The volumes of a case as a table, and their middle planes, with outlines of the labels on the same grid."""
 
-    def image_tile(volume: ShownVolume) -> str:
+    def image_tile(volume: ShownVolume) -> Html:
         return or_reason(lambda: figure(volume.name, _overlaid(volume, labels)))
 
-    def label_tile(volume: ShownLabels) -> str:
+    def label_tile(volume: ShownLabels) -> Html:
         return or_reason(lambda: figure(volume.name, label_thumbnail(volume)))
 
-    def tiles() -> str:
-        return " ".join([*map(image_tile, images[:MOST_PICTURES]), *map(label_tile, labels[:MOST_PICTURES])])
+    def tiles() -> Html:
+        return join([*map(image_tile, images[:MOST_PICTURES]), *map(label_tile, labels[:MOST_PICTURES])], " ")
 
     kinds = [*(("image", v) for v in images), *(("label", v) for v in labels)]
     return page(
         f"Case {name}",
         lambda: rows_html([{"volume": v.name, "kind": kind, **_brief(v)} for kind, v in kinds]),
         tiles,
-        lambda: " &#183; ".join(f"{text(v.name)}: {legend(v.categories)}" for v in labels),
+        lambda: join([join([f"{v.name}: ", legend(v.categories)]) for v in labels], " · "),
     )
 
 

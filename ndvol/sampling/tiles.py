@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.display import facts_html, figure, label_thumbnail, legend, or_reason, page, plane_of, text, thumbnail
+from ndvol.display import facts_html, figure, label_thumbnail, legend, or_reason, page, plane_of, thumbnail
 from ndvol.display.thumbnails import Thumbnail
 from ndvol.geometry import Grid, Window
+from ndvol.markup import Html, join, text
 from ndvol.sampling.target import Target
 from ndvol.tables import times
 from ndvol.volumes import ArraySource, Volume
@@ -28,19 +29,19 @@ def voxel_of_interest(target: Target) -> tuple[int, ...]:
     return tuple(n // 2 for n in target.window.shape)
 
 
-def sample_html(sample: Sample) -> str:
+def sample_html(sample: Sample) -> Html:
     """What was asked for, what was found, and every patch through the drawn voxel."""
     target = sample.target
     categories = {a.value: a.category for a in sample.annotations if a.label}
 
-    def tile(kind: str, name: str, patch: NDArray[Any]) -> str:
+    def tile(kind: str, name: str, patch: NDArray[Any]) -> Html:
         return or_reason(lambda: figure(name, _tile(sample, kind, name, patch)))
 
-    def tiles() -> str:
+    def tiles() -> Html:
         kinds = (("images", sample.images), ("labels", sample.labels))
-        return " ".join(tile(kind, name, patch) for kind, patches in kinds for name, patch in patches.items())
+        return join((tile(kind, name, patch) for kind, patches in kinds for name, patch in patches.items()), " ")
 
-    def seen() -> str:
+    def seen() -> Html:
         shown = [f"{a.category} ({a.visible:.0%} of {a.voxels:,} voxels)" for a in sample.annotations]
         more = len(shown) - MOST_ANNOTATIONS
         return text(", ".join(shown[:MOST_ANNOTATIONS]) + (f" and {more} more" if more > 0 else "") or "no objects")

@@ -1,0 +1,87 @@
+"""The part of the page with the windows that are really drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ndvol.markup import Html, element
+from ndvol.report.charts import interval_chart
+from ndvol.report.tables import note, section
+from ndvol.report.windows import COUNTED, KINDS, DrawOptions, Draws, Tile
+from ndvol.sampling.report import SHOWN, DrawReport, Share
+from ndvol.tables import counted
+
+_TITLES = {"positive": "Positive", "negative": "Negative", "any": "Anywhere"}
+
+
+def windows_section(draws: Sequence[Draws], kinds: int, options: DrawOptions) -> Html:
+    """The windows of each kind of cases.
+
+    Parameters
+    ----------
+    kinds : number of kinds of cases that there are.
+    """
+    asked = f"Categories: {', '.join(options.categories)}. " if options.categories else ""
+    told = (
+        f"{asked}Seed {options.seed}. The plane through the drawn voxel, else the middle one; coloured lines: labels."
+    )
+    if kinds > KINDS:
+        told += f" The {KINDS} most frequent of {kinds} kinds of cases are drawn from."
+    parts = [_kind(found, options) for found in draws]
+    return section("windows", "Windows", note(told), *parts)
+
+
+def _kind(found: Draws, options: DrawOptions) -> Html:
+    size = " × ".join(map(str, found.window))
+    told = f"{found.image}, {counted(found.cases, 'case')}" + (f", {found.axes} {size} voxels" if size else "")
+    problems = [element("p", {"class": "problem"}, problem) for problem in found.problems]
+    groups = []
+    for role, title in _TITLES.items():
+        tiles = [_tile(tile) for tile in found.tiles if tile.role == role]
+        if tiles:
+            groups += [element("h4", {}, f"{title} windows"), element("div", {"class": "tiles"}, *tiles)]
+    if any(tile.role == "any" for tile in found.tiles):
+        problems.append(note("So these windows are drawn anywhere."))
+    shares = _shares(found.report) if found.report and options.count else ""
+    return element("div", {"class": "kind"}, element("h3", {}, told), *problems, *groups, shares)
+
+
+def _tile(tile: Tile) -> Html:
+    if tile.problem:
+        return element(
+            "figure", {"class": f"tile {tile.role} failed"}, element("p", {"class": "problem"}, tile.problem)
+        )
+    what = tile.category or tile.role
+    where = f"at {', '.join(map(str, tile.start))}"
+    picture = {"src": tile.picture, "alt": f"{tile.role} window of {what} in {tile.case}", "loading": "lazy"}
+    lines = [element("span", {"title": tile.case}, tile.case), element("span", {"class": "at"}, where)]
+    caption = element("figcaption", {}, element("b", {}, what), *lines)
+    return element("figure", {"class": f"tile {tile.role}"}, element("img", picture), caption)
+
+
+def _shares(report: DrawReport) -> Html:
+    parts = {"role": report.roles, "category": report.categories, "leaf": report.leaves, "case": report.cases}
+    tables = [_share_table(title, shares) for title, shares in parts.items() if shares]
+    missed = sum(share.count == 0 for share in report.cases)
+    told = f"Shares of {COUNTED:,} draws, with intervals that hold the true share in 95 of 100 cases."
+    if missed:
+        told += f" {counted(missed, 'case')} never drawn."
+    return element(
+        "div", {}, element("h4", {}, "What is really drawn"), note(told), element("div", {"class": "shares"}, *tables)
+    )
+
+
+def _share_table(title: str, shares: Sequence[Share]) -> Html:
+    rows = [
+        element(
+            "tr",
+            {},
+            element("th", {"scope": "row"}, share.name),
+            element("td", {"class": "n"}, f"{share.share:.1%}"),
+            element("td", {}, interval_chart(share.share, share.interval)),
+            element("td", {"class": "n quiet"}, f"{share.interval[0]:.1%} … {share.interval[1]:.1%}"),
+        )
+        for share in shares[:SHOWN]
+    ]
+    more = f" ({SHOWN} of {len(shares)})" if len(shares) > SHOWN else ""
+    return element("table", {"class": "share"}, element("caption", {}, f"By {title}{more}"), *rows)
