@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,9 +20,15 @@ LATER = {
     "bench": "ndvol.bench:bench",
     "doctor": "ndvol.doctor.command:doctor",
     "export": "ndvol.export_command:export",
+    "import": "ndvol.import_command:import_command",
     "report": "ndvol.report.command:report",
+    "sample": "ndvol.sample_command:sample",
 }
 """Commands with a file of their own: name -> module and function."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 def parse_window(text: str) -> tuple[int, ...]:

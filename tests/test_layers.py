@@ -22,9 +22,10 @@ RANKS = {
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     **dict.fromkeys(["batches", "grid_sampler"], 10),
     **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
-    **dict.fromkeys(["doctor", "export_command", "monai", "nnunet", "report", "torchio", "viewer"], 12),
-    "cli": 12,
-    "__main__": 13,
+    **dict.fromkeys(["doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
+    **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
+    "cli": 13,
+    "__main__": 14,
 }
 FACE_RANK = 11
 """`ndvol/__init__.py` leads to every unit but the command line, so who imports from it reaches that high."""

@@ -42,6 +42,8 @@ def find_catalog(path: str | Path) -> Path:
         )
     if not path.is_file():
         raise CatalogError(f"there is no bundle or kwcoco file at {path}", hint="make a bundle with `ndvol import`")
+    if path.suffix == ".h5":
+        raise CatalogError(f"{path} is one volume file", hint="give the bundle's folder or its .kwcoco.json")
     return path
 
 
