@@ -59,7 +59,7 @@ def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
     """One plane of a sample as an RGB picture of at most `TILE` pixels a side, outlines included."""
     name, patch = next(iter(sample.images.items()))
     volume = catalog[sample.target.case].images[name]
-    start = dict(zip(sample.grid.axes, voxel_of_interest(sample.target), strict=True))
+    start = dict(zip(sample.grid.axes, voxel_of_interest(sample), strict=True))
     plane = plane_of(patch, volume.axes, start)
     picture = _fit(to_grey(plane, grey_range(volume, plane)))
     picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture.copy()

@@ -25,7 +25,8 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     power = 10.0 ** floor(log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = np.ceil(low / step - 1e-9)
-    return [round(float(k * step), 12) for k in np.arange(first, high / step + 1e-9)]
+    # Adding 0 makes 0 of -0.
+    return [round(float(k * step), 12) + 0.0 for k in np.arange(first, high / step + 1e-9)]
 
 
 def histogram_chart(found: Histogram, label: str, *, rooted: bool = False) -> Html:

@@ -29,26 +29,42 @@ def distributions(surveys: Sequence[CaseSurvey]) -> Html:
         f"voxels a side at random places, on the coarsest level, of each image of {counted(len(probed), 'case')}; "
         f"heights are square roots, and up to {TAIL:g} % at either end are left out."
     )
-    charts = [*_spacing_charts(records), *_shape_charts(records), *_value_charts(probed)]
-    return section("distributions", "Distributions", note(told), element("div", {"class": "charts"}, *charts))
+    numbers = _spacings(records) | _lengths(records)
+    same = [f"{title}: {_constant(values)}" for title, values in numbers.items() if _constant(values)]
+    charts = [_chart(title, values) for title, values in numbers.items() if not _constant(values)]
+    return section(
+        "distributions",
+        "Distributions",
+        note(told),
+        note(element("b", {}, "The same in all: "), "; ".join(same)) if same else "",
+        element("div", {"class": "charts"}, *charts, *_value_charts(probed)),
+    )
 
 
-def _spacing_charts(records: Sequence[CaseRecord]) -> list[Html]:
-    by_unit: dict[tuple[str, str], list[float]] = {}
+def _spacings(records: Sequence[CaseRecord]) -> dict[str, list[float]]:
+    """Titles and numbers: by unit and axis, for cases with a unit."""
+    steps: dict[tuple[str, str], list[float]] = {}
     for record in records:
         for axis, step in zip((a for a in record.axes if a in "zyx"), record.spacing, strict=True):
             if record.unit != "unknown":
-                by_unit.setdefault((axis, record.unit), []).append(step)
-    order = sorted(by_unit, key=lambda key: (key[1], "zyx".index(key[0])))
-    return [_chart(f"Spacing along {axis}, {unit}", by_unit[axis, unit]) for axis, unit in order]
+                # Headers write one spacing with different numbers of digits.
+                steps.setdefault((record.unit, axis), []).append(float(f"{step:.4g}"))
+    order = sorted(steps, key=lambda key: (key[0], "zyx".index(key[1])))
+    return {f"Spacing along {axis}, {unit}": steps[unit, axis] for unit, axis in order}
 
 
-def _shape_charts(records: Sequence[CaseRecord]) -> list[Html]:
-    by_axis: dict[str, list[float]] = {}
+def _lengths(records: Sequence[CaseRecord]) -> dict[str, list[float]]:
+    """Titles and numbers: by axis."""
+    lengths: dict[str, list[float]] = {}
     for record in records:
         for axis, length in zip(record.axes, record.shape, strict=True):
-            by_axis.setdefault(axis, []).append(length)
-    return [_chart(f"Voxels along {axis}", by_axis[axis]) for axis in sorted(by_axis, key="zyxtc".index)]
+            lengths.setdefault(axis, []).append(length)
+    return {f"Voxels along {axis}": lengths[axis] for axis in sorted(lengths, key="zyxtc".index)}
+
+
+def _constant(values: Sequence[float]) -> str:
+    """The number that all of some numbers are; empty when they differ."""
+    return f"{values[0]:g}" if len(set(values)) == 1 else ""
 
 
 def _value_charts(probed: Sequence[CaseSurvey]) -> list[Html]:
@@ -67,10 +83,9 @@ def _value_charts(probed: Sequence[CaseSurvey]) -> list[Html]:
 
 
 def _chart(title: str, numbers: Sequence[float]) -> Html:
-    # Headers write one spacing with different numbers of digits.
-    values = np.array([float(f"{v:.4g}") for v in numbers])
+    values = np.array(numbers)
     low, middle, high = np.percentile(values, (0, 50, 100)).tolist()
-    told = f"{low:g} in all" if low == high else f"{low:g} … {high:g}, median {middle:g}"
+    told = f"{low:g} … {high:g}, median {middle:g}, {counted(len(values), 'case')}"
     return _figure(title, histogram_chart(histogram(values), title), told)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from ndvol.markup import Html, element
 from ndvol.report.charts import interval_chart
 from ndvol.report.tables import note, section
-from ndvol.report.windows import COUNTED, KINDS, DrawOptions, Draws, Tile
+from ndvol.report.windows import KINDS, DrawOptions, Draws, Tile
 from ndvol.sampling.report import SHOWN, DrawReport, Share
 from ndvol.tables import counted
 
-_TITLES = {"positive": "Positive", "negative": "Negative", "any": "Anywhere"}
+_TITLES = {"positive": "Positive windows", "negative": "Negative windows", "any": "Windows anywhere"}
 
 
 def windows_section(draws: Sequence[Draws], kinds: int, options: DrawOptions) -> Html:
@@ -34,14 +34,14 @@ def windows_section(draws: Sequence[Draws], kinds: int, options: DrawOptions) ->
 def _kind(found: Draws, options: DrawOptions) -> Html:
     size = " × ".join(map(str, found.window))
     told = f"{found.image}, {counted(found.cases, 'case')}" + (f", {found.axes} {size} voxels" if size else "")
-    problems = [element("p", {"class": "problem"}, problem) for problem in found.problems]
+    problems = [note(problem) for problem in found.problems]
     groups = []
     for role, title in _TITLES.items():
         tiles = [_tile(tile) for tile in found.tiles if tile.role == role]
         if tiles:
-            groups += [element("h4", {}, f"{title} windows"), element("div", {"class": "tiles"}, *tiles)]
+            groups += [element("h4", {}, title), element("div", {"class": "tiles"}, *tiles)]
     if any(tile.role == "any" for tile in found.tiles):
-        problems.append(note("So these windows are drawn anywhere."))
+        problems.append(note("So windows are drawn anywhere."))
     shares = _shares(found.report) if found.report and options.count else ""
     return element("div", {"class": "kind"}, element("h3", {}, told), *problems, *groups, shares)
 
@@ -51,21 +51,26 @@ def _tile(tile: Tile) -> Html:
         return element(
             "figure", {"class": f"tile {tile.role} failed"}, element("p", {"class": "problem"}, tile.problem)
         )
-    what = tile.category or tile.role
     where = f"at {', '.join(map(str, tile.start))}"
-    picture = {"src": tile.picture, "alt": f"{tile.role} window of {what} in {tile.case}", "loading": "lazy"}
-    lines = [element("span", {"title": tile.case}, tile.case), element("span", {"class": "at"}, where)]
-    caption = element("figcaption", {}, element("b", {}, what), *lines)
+    picture = {"src": tile.picture, "alt": f"{tile.role} window {tile.category} in {tile.case}", "loading": "lazy"}
+    lines = [
+        element("b", {}, tile.category) if tile.category else "",
+        element("span", {"title": tile.case}, tile.case),
+        element("span", {"class": "at"}, where),
+    ]
+    caption = element("figcaption", {}, *lines)
     return element("figure", {"class": f"tile {tile.role}"}, element("img", picture), caption)
 
 
 def _shares(report: DrawReport) -> Html:
     parts = {"role": report.roles, "category": report.categories, "leaf": report.leaves, "case": report.cases}
+    if report.leaves == report.categories:
+        del parts["leaf"]
     tables = [_share_table(title, shares) for title, shares in parts.items() if shares]
     missed = sum(share.count == 0 for share in report.cases)
-    told = f"Shares of {COUNTED:,} draws, with intervals that hold the true share in 95 of 100 cases."
+    told = f"Shares of {report.draws:,} draws, with their 95 % confidence intervals."
     if missed:
-        told += f" {counted(missed, 'case')} never drawn."
+        told += f" {counted(missed, 'case')} {'was' if missed == 1 else 'were'} never drawn."
     return element(
         "div", {}, element("h4", {}, "What is really drawn"), note(told), element("div", {"class": "shares"}, *tables)
     )

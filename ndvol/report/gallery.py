@@ -12,7 +12,7 @@ from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import lengths, note, section
 from ndvol.tables import counted, size_text
 
-ROW, TALL = 500.0, 230.0
+ROW, TALL = 480.0, 230.0
 """CSS pixels that the pictures of a card share in width, and the most that they are high, in the middle size."""
 
 
@@ -103,7 +103,7 @@ def _figure(picture: Picture, scale: float, tree: CategoryTree) -> Html:
     letters = [
         element("b", {"class": side}, letter) for side, letter in zip("lrtb", view.letters, strict=True) if letter
     ]
-    place = f" {view.across} {picture.number} of {picture.count}" if view.across else ""
+    place = f"{view.across} {picture.number} / {picture.count}" if view.across else ""
     caption = element("figcaption", {}, view.name, element("span", {}, place))
     frame_class = "framed lettered" if any(view.letters) else "framed"
     inner = element("div", {"class": frame_class}, element("div", box, element("canvas", canvas), drawn), *letters)

@@ -54,7 +54,7 @@ def build_page(
             category_table(catalog, surveys),
             windows_section(*draws, options),
         ),
-        element("footer", {}, f"Made by ndvol {__version__}. This page is complete in itself and fetches nothing."),
+        element("footer", {}, "This page is complete in itself and fetches nothing."),
         element("script", {}, script),
     ]
     head = [
@@ -111,11 +111,17 @@ def _head(catalog: Catalog, surveys: Sequence[CaseSurvey], title: str) -> Html:
     return element(
         "header",
         {"class": "top"},
-        element("p", {"class": "kicker"}, "ndvol report"),
+        element("p", {"class": "kicker"}, _makers(surveys)),
         element("h1", {}, title),
         element("ul", {"class": "figures"}, *tiles),
         warning,
     )
+
+
+def _makers(surveys: Sequence[CaseSurvey]) -> str:
+    """Which versions made the files and the page."""
+    makers = sorted({found.made_by for found in surveys if found.made_by})
+    return f"Report by ndvol {__version__}" + (f" · files by {', '.join(makers)}" if makers else "")
 
 
 def _link(name: str, title: str) -> Html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ndvol.geometry import Grid
 from ndvol.report.mosaics import Mosaic, draw_mosaics
 from ndvol.report.values import some_values
 from ndvol.selection import MM_PER_UNIT
+from ndvol.store import read_identity
 from ndvol.volumes import Case
 
 LISTED = 2000
@@ -34,6 +35,7 @@ class CaseSurvey:
     object_mm3 : of each object of the record; nan where the size of a voxel is not known in three dimensions.
     mosaics : pictures of its images; none when the case is not among those that are shown.
     values : some values of each image; empty when the case is not among those that are probed.
+    made_by : what wrote its file; empty for a picture.
     problem : why the case could not be read, or not all of it.
     """
 
@@ -43,6 +45,7 @@ class CaseSurvey:
     object_mm3: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     mosaics: tuple[Mosaic, ...] = ()
     values: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    made_by: str = ""
     problem: NdvolError | OSError | None = None
 
 
@@ -72,17 +75,21 @@ def _survey_case(catalog: Catalog, name: str, number: int, *, shown: bool, probe
     found = CaseSurvey(record, object_mm3=np.full(len(record.objects), np.nan))
     try:
         case = catalog[name]
-        found = CaseSurvey(
-            record,
-            _once(str(image.dtype) for image in case.images.values()),
-            _once(str(image.attributes.get("modality") or "") for image in case.images.values()),
-            object_volumes(record, case),
+        images = case.images.values()
+        found = replace(
+            found,
+            dtypes=_once(str(image.dtype) for image in images),
+            modalities=_once(str(image.attributes.get("modality") or "") for image in images),
+            object_mm3=object_volumes(record, case),
+            made_by=read_identity(record.path)["created_by"] if record.sha256 else "",
         )
-        mosaics = draw_mosaics(record, case) if shown else ()
-        values = {n: some_values(v, number) for n, v in case.images.items()} if probed else {}
+        return replace(
+            found,
+            mosaics=draw_mosaics(record, case) if shown else (),
+            values={image.name: some_values(image, number) for image in images} if probed else {},
+        )
     except (NdvolError, OSError) as error:
-        return CaseSurvey(record, found.dtypes, found.modalities, found.object_mm3, problem=error)
-    return CaseSurvey(record, found.dtypes, found.modalities, found.object_mm3, mosaics, values)
+        return replace(found, problem=error)
 
 
 def object_volumes(record: CaseRecord, case: Case) -> NDArray[np.float64]:

@@ -18,8 +18,7 @@ from ndvol.sheet import draw_patch
 
 KINDS = 4
 """Kinds of cases that windows are drawn of, the most frequent first; the page says how many there are."""
-COUNTED = 1000
-"""Draws behind the shares that the page tells."""
+_NONE = {"positive": "No positive windows", "negative": "No negative windows", "any": "No windows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,14 @@ class DrawOptions:
     count : of positive windows, and of negative ones.
     categories : to draw and to avoid, with all below them; none: all.
     seed : of the draws.
+    counted : draws behind the shares that the page tells; no image is read for them.
     """
 
     window: tuple[int, ...] = (64,)
     count: int = 16
     categories: tuple[str, ...] = ()
     seed: int = 0
+    counted: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _draw_kind(catalog: Catalog, kind: tuple[str, int, str], options: DrawOption
     ]
     report = None
     try:
-        report = samplers["all"].report(COUNTED) if "all" in samplers else None
+        report = samplers["all"].report(options.counted) if "all" in samplers else None
     except (NdvolError, OSError) as error:
         problems.append(str(error))
     return Draws(axes, image, len(catalog), window, tuple(tiles), report, tuple(problems))
@@ -148,7 +149,7 @@ def _samplers(
             samplers[role] = build(strategy)
         except (NdvolError, OSError) as error:
             if role != "all":
-                problems.append(f"{role} windows: {error}")
+                problems.append(f"{_NONE[role]}: {error}.")
     return samplers, problems
 
 

@@ -12,7 +12,6 @@ from ndvol.display import facts_html, figure, label_thumbnail, legend, or_reason
 from ndvol.display.thumbnails import Thumbnail
 from ndvol.geometry import Grid, Window
 from ndvol.markup import Html, join, text
-from ndvol.sampling.target import Target
 from ndvol.tables import times
 from ndvol.volumes import ArraySource, Volume
 
@@ -22,11 +21,13 @@ if TYPE_CHECKING:
 MOST_ANNOTATIONS = 8
 
 
-def voxel_of_interest(target: Target) -> tuple[int, ...]:
-    """The drawn voxel in the coordinates of the patch, else the middle of the patch."""
+def voxel_of_interest(sample: Sample) -> tuple[int, ...]:
+    """The drawn voxel in the coordinates of the patch, else the middle of what lies in the volume."""
+    target = sample.target
     if target.point is not None:
         return tuple(p - s for p, s in zip(target.point, target.window.start, strict=True))
-    return tuple(n // 2 for n in target.window.shape)
+    sides = zip(sample.valid.start, sample.valid.shape, target.window.shape, strict=True)
+    return tuple(min(a + n // 2, w - 1) for a, n, w in sides)
 
 
 def sample_html(sample: Sample) -> Html:
@@ -129,7 +130,7 @@ def _axes(grid: Grid, shape: tuple[int, ...]) -> str:
 
 def _point(sample: Sample, grid: Grid) -> tuple[int, ...]:
     """The voxel of interest in the patch of `grid`."""
-    by_axis = dict(zip(sample.grid.axes, voxel_of_interest(sample.target), strict=True))
+    by_axis = dict(zip(sample.grid.axes, voxel_of_interest(sample), strict=True))
     here = [by_axis[sample.grid.axes[i]] for i in sample.grid.spatial]
     there = np.rint(grid.index(sample.grid.world(here))).astype(int).tolist()
     by_axis |= dict(zip((grid.axes[i] for i in grid.spatial), there, strict=True))
