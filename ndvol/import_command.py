@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ndvol.commands import EXIT_PARTLY, bundle_argument, json_option
+from ndvol.commands import EXIT_PARTLY, bundle_argument, check_output, json_option
 from ndvol.errors import ImportFailedError
 from ndvol.outcomes import show_outcome, show_plan
 
@@ -86,6 +86,8 @@ def import_command(
     from ndvol.formats import ReadOptions
     from ndvol.importing import ImportOptions, plan_import, read_categories, run_import
 
+    if report:
+        check_output(report, "--report")
     started = monotonic()
     named = read_categories(categories) if categories else ()
     reading = ReadOptions(**{name: options.pop(name) for name in ("on_gap", "deskew", "holes", "dataset")})
@@ -93,8 +95,6 @@ def import_command(
     if dry_run:
         show_plan(plan, as_json)
         return
-    if report and not report.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
     told = partial(show_outcome, plan, as_json=as_json, report=report)
     try:
         catalog = run_import(plan, bundle, jobs=jobs, progress=True)

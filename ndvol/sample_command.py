@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.commands import bundle_argument, json_option, parse_window
+from ndvol.commands import bundle_argument, check_output, json_option, parse_window
 from ndvol.tables import table
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
-    from ndvol.sampler import VolumeSampler
+    from ndvol.sampling import Target
+
+
+@dataclass(frozen=True, slots=True)
+class SheetOptions:
+    """What is drawn for a contact sheet.
+
+    Attributes
+    ----------
+    window : voxels per axis; one number for all axes of space.
+    positive, negative : numbers of windows.
+    category : to draw and to avoid, with all below them; all by default.
+    max_overlap : share of a negative window that may be labelled.
+    """
+
+    window: tuple[int, ...]
+    positive: int
+    negative: int
+    category: tuple[str, ...] = ()
+    max_overlap: float = 0.0
+    seed: int = 0
 
 
 @click.command()
@@ -22,75 +44,62 @@ if TYPE_CHECKING:
 @click.option("--positive", type=click.IntRange(0), default=32, show_default=True, help="Number of positive windows.")
 @click.option("--negative", type=click.IntRange(0), default=32, show_default=True, help="Number of negative windows.")
 @click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
-@click.option("--max-overlap", default=0.0, show_default=True, help="Share of a negative window that may be labelled.")
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--max-overlap",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of a negative window that may be labelled.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("sheet.png"), show_default=True)
 @json_option
-def sample(
-    bundle: Path,
-    window: str,
-    positive: int,
-    negative: int,
-    category: tuple[str, ...],
-    max_overlap: float,
-    seed: int,
-    output: Path,
-    as_json: bool,
-) -> None:
+def sample(bundle: Path, window: str, output: Path, as_json: bool, **options: Any) -> None:
     """Draw windows from a BUNDLE and write a contact sheet of them."""
     from ndvol.opening import open_catalog
 
-    sizes = parse_window(window)
-    if output.suffix.lower() != ".png":
-        raise click.BadParameter(f"{output} does not end in .png", param_hint="--output")
-    catalog = open_catalog(bundle)
-    if len(sizes) == 1:
-        axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
-        sizes *= max(axes, default=3)
-    sample_sheet(
-        catalog,
-        sizes,
-        (positive, negative),
-        output,
-        category=category,
-        max_overlap=max_overlap,
-        seed=seed,
-        as_json=as_json,
-    )
+    chosen = SheetOptions(parse_window(window), **options)
+    check_output(output, "--output", ".png")
+    targets = draw_sheet(open_catalog(bundle), chosen, output)
+    if as_json:
+        click.echo(json.dumps([target_row(target) for target in targets]))
+    else:
+        show_targets(targets, output)
 
 
-def sample_sheet(
-    catalog: Catalog,
-    window: tuple[int, ...],
-    counts: tuple[int, int],
-    output: Path,
-    *,
-    category: tuple[str, ...] = (),
-    max_overlap: float = 0.0,
-    seed: int = 0,
-    as_json: bool = False,
-) -> None:
+def draw_sheet(catalog: Catalog, options: SheetOptions, output: Path) -> list[Target]:
+    """Write a contact sheet; the targets on it, positives first."""
     from tqdm import tqdm
 
     import ndvol
     from ndvol.sheet import contact_sheet
 
-    names = category or None
-    strategy = ndvol.Mix({ndvol.Positive(names): 1, ndvol.Negative(names, max_overlap=max_overlap): 1})
-    sampler: VolumeSampler = ndvol.VolumeSampler(catalog, window, strategy=strategy, seed=seed)
-    loads = [(sampler.load_positive, i) for i in range(counts[0])]
-    loads += [(sampler.load_negative, i) for i in range(counts[1])]
+    window, names = options.window, options.category or None
+    if len(window) == 1:
+        axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
+        window *= max(axes, default=3)
+    strategy = ndvol.Mix({ndvol.Positive(names): 1, ndvol.Negative(names, max_overlap=options.max_overlap): 1})
+    sampler = ndvol.VolumeSampler(catalog, window, strategy=strategy, seed=options.seed)
+    loads = [(sampler.load_positive, i) for i in range(options.positive)]
+    loads += [(sampler.load_negative, i) for i in range(options.negative)]
     samples = [load(i) for load, i in tqdm(loads, unit="window", disable=None)]
     contact_sheet(samples, output, catalog)
-    targets = [s.target for s in samples]
-    if as_json:
-        rows = [
-            {"case": t.case, "role": t.role, "category": t.category, "start": t.window.start, "shape": t.window.shape}
-            for t in targets
-        ]
-        click.echo(json.dumps(rows))
-        return
+    return [s.target for s in samples]
+
+
+def target_row(target: Target) -> dict[str, Any]:
+    """A target as JSON values."""
+    return {
+        "case": target.case,
+        "role": target.role,
+        "category": target.category,
+        "start": target.window.start,
+        "shape": target.window.shape,
+    }
+
+
+def show_targets(targets: Sequence[Target], output: Path) -> None:
+    """Print how many windows were drawn of each role and category."""
     keys = [(t.role, t.category or "") for t in targets]
-    rows = [{"role": r, "category": c, "windows": keys.count((r, c))} for r, c in dict.fromkeys(keys)]
-    click.echo(table(rows))
+    click.echo(table([{"role": r, "category": c, "windows": keys.count((r, c))} for r, c in dict.fromkeys(keys)]))
     click.echo(f"contact sheet: {output}")

@@ -22,9 +22,9 @@ RANKS = {
     **dict.fromkeys(["coco", "exporting", "importing", "sampler", "stitching"], 9),
     **dict.fromkeys(["batches", "grid_sampler"], 10),
     **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
-    **dict.fromkeys(["doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
+    **dict.fromkeys(["completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
     **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
-    "cli": 13,
+    **dict.fromkeys(["cli", "report_command"], 13),
     "__main__": 14,
 }
 FACE_RANK = 11

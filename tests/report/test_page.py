@@ -15,8 +15,8 @@ from click.testing import CliRunner
 import ndvol
 from ndvol.categories import CategoryTree
 from ndvol.cli import main
-from ndvol.report import DrawOptions, ReportOptions, write_report
 from ndvol.markup import Html, element, text
+from ndvol.report import DrawOptions, ReportOptions, write_report
 
 SMALL = ReportOptions(DrawOptions(window=(4,), count=2, counted=20))
 NASTY = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&lt;"
