@@ -35,9 +35,10 @@ LATER = {
 }
 """Commands with a file of their own: name -> module and function."""
 
-
 LONGEST = 2**31
 """Voxels along an axis that no window has."""
+_PACKAGE = Path(__file__).parent
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
@@ -128,9 +129,12 @@ def _end(ctx: click.Context, error: BaseException) -> NoReturn:
 def _explained(error: BaseException) -> tuple[str, str, int] | None:
     """Text, code and exit code of an error that a user can mend; None for a fault of ndvol itself."""
     match error:
+        case StorageFullError():
+            return str(error), error.code, EXIT_FULL
+        case DamageError():
+            return str(error), error.code, EXIT_DAMAGE
         case NdvolError():
-            statuses: dict[type, int] = {StorageFullError: EXIT_FULL, DamageError: EXIT_DAMAGE}
-            return str(error), error.code, statuses.get(type(error), EXIT_FAILED)
+            return str(error), error.code, EXIT_FAILED
         case click.UsageError():
             asked = error.ctx.command_path if error.ctx else "ndvol"
             what = " ".join(error.format_message().split()).rstrip(".")
@@ -141,6 +145,8 @@ def _explained(error: BaseException) -> tuple[str, str, int] | None:
             return "stopped; run the same command again to go on", "stopped", EXIT_STOPPED
         case MemoryError():
             return "out of memory; ask for smaller windows, or fewer jobs at a time", "out-of-memory", EXIT_FAILED
+        case ModuleNotFoundError(name=str(missing)) if not missing.startswith("ndvol"):
+            return f"the package {missing} is missing; install it, see `ndvol doctor`", "missing-package", EXIT_FAILED
         case OSError():
             where = f"; got {error.filename}" if error.filename else ""
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -149,15 +155,12 @@ def _explained(error: BaseException) -> tuple[str, str, int] | None:
     return None
 
 
-_PACKAGE = Path(__file__).parent
-
-
 def _bug(error: BaseException) -> tuple[str, str, int]:
     """What to report of a fault of ndvol itself, even if it cannot be brought about again."""
     ours = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(_PACKAGE)]
     where = f"{Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}"
     text = (
-        f"a fault of ndvol {__version__} itself, at {where}: {type(error).__name__}: {error}; please report it, with "
-        "what the same command prints under NDVOL_DEBUG=1"
+        f"a fault of ndvol {__version__} itself, at {where}: {type(error).__name__}: {error}; please report it, "
+        "without names of patients, and with what the same command prints under NDVOL_DEBUG=1"
     )
     return text, "internal", EXIT_BUG

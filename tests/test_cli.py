@@ -151,7 +151,7 @@ def test_verify_finds_a_flipped_bit_and_names_it(demo, tmp_path):
         (["import", "nowhere", "b"], 1, "there is no folder or file nowhere"),
         (["import"], 2, "Missing argument"),
         (["import", "BUNDLE", "b", "--categories", "nowhere.json"], 1, "no category table"),
-        (["nonsense"], 2, "No such command"),
+        (["nonsense"], 2, "there is no command 'nonsense'"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(demo, arguments, code, reason):

@@ -8,19 +8,23 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import ndvol.cli
+import ndvol.demo
 import ndvol.facts
 from ndvol.cli import main
 from ndvol.commands import EXIT_BUG, LATER
 from ndvol.demo import CATEGORIES, make_toy
 from ndvol.errors import CURES, StorageFullError, StoreError
 from ndvol.formats.writing import write_nifti
-from ndvol.geometry import Grid
+from ndvol.geometry import Grid, Window
 from ndvol.importing import ImportOptions, import_tree, read_categories
+from ndvol.sampling import Target
 
 HEAVY = {
     "numpy",
@@ -104,10 +108,17 @@ def test_with_json_stdout_is_one_value(places, name):
     assert isinstance(json.loads(result.stdout), dict | list)
 
 
-def test_the_demo_says_all_of_it_in_json(places):
-    answer = json.loads(run(places, "demo", "ROOT/demo", "--json").stdout)
-    assert (answer["cases"], answer["damage"], len(answer["windows"])) == (6, [], 128)
-    assert {v["status"] for v in answer["verdicts"]} >= {"imported", "refused"}
+def test_the_demo_says_all_of_it_in_json(places, monkeypatch):
+    """On small data; tests/test_cli.py runs the demo itself."""
+    target = Target("toy-0", Window((0, 0, 0), (1, 2, 3)))
+    monkeypatch.setattr(ndvol.demo, "write_toy_sources", lambda raw, seed: shutil.copytree(places / "raw", raw))
+    monkeypatch.setattr(ndvol.cli, "draw_sheet", lambda *_: [target])
+    result = run(places, "demo", *GOOD["demo"], "--json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["cases"], answer["damage"]) == (0, 3, [])
+    assert answer["windows"][0]["shape"] == [1, 2, 3]
+    assert [v["status"] for v in answer["verdicts"]].count("imported") == 6
+    assert "1. Toy data" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -209,6 +220,8 @@ def test_a_fault_of_our_own_is_told_as_one_and_not_hidden(places, monkeypatch):
     ("error", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "ndvol: stopped; run the same command again to go on [stopped]"),
+        (ModuleNotFoundError("No module named 'cv2'", name="cv2"), 1, "cv2 is missing; install it"),
+        (ModuleNotFoundError("No module named 'ndvol.x'", name="ndvol.x"), 70, "[internal]"),
         (MemoryError(), 1, "[out-of-memory]"),
         (StorageFullError("no space left"), 74, "[storage-full]"),
         (OSError(28, "No space left on device"), 74, "make room [storage-full]"),
@@ -249,6 +262,15 @@ def test_without_stdin_and_in_a_narrow_plain_terminal(places):
     assert shown.returncode == 0
     assert max(map(len, shown.stdout.decode().splitlines())) <= 50, "click's least width"
     assert b"\x1b" not in shown.stdout + closed.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_result_that_cannot_be_written_is_an_error(places):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ndvol", "ls", places / "bundle"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (74, b"ndvol: No space left on device; make room [storage-full]\n")
 
 
 def test_names_that_are_no_utf8(places):

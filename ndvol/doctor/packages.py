@@ -40,9 +40,8 @@ class Requirement:
         Requirement(name='dask', least='2024.1', extra='dask')
         """
         needed, _, marker = text.partition(";")
-        name, least = re.findall(r"^[\w.-]+", needed)[0], re.findall(r">=([\d.]+)", needed)
-        extra = re.findall(r"extra == ['\"]([\w-]+)", marker)
-        return cls(name, *least[:1] or [""], *extra[:1] or [""])
+        patterns = (r"^[\w.-]+", needed), (r"(?<=>=)[\d.]+", needed), (r"(?<=extra == ['\"])[\w-]+", marker)
+        return cls(*(found[0] if (found := re.search(*pattern)) else "" for pattern in patterns))
 
     @property
     def installed(self) -> str | None:
@@ -61,7 +60,8 @@ class Requirement:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", text.partition("+")[0])[:3])
+    found = [int(n) for n in re.findall(r"\d+", text.partition("+")[0])]
+    return (*found, 0, 0, 0)[:3]
 
 
 def check_packages() -> Iterator[Finding]:
