@@ -32,6 +32,7 @@ LATER = {
     "import": "ndvol.import_command:import_command",
     "report": "ndvol.report_command:report",
     "sample": "ndvol.sample_command:sample",
+    "view": "ndvol.view_command:view",
 }
 """Commands with a file of their own: name -> module and function."""
 

@@ -24,7 +24,7 @@ RANKS = {
     **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
     **dict.fromkeys(["completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
     **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
-    **dict.fromkeys(["cli", "report_command"], 13),
+    **dict.fromkeys(["cli", "report_command", "view_command"], 13),
     "__main__": 14,
 }
 FACE_RANK = 11
