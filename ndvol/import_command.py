@@ -47,6 +47,7 @@ from ndvol.outcomes import show_outcome, show_plan
     show_default=True,
     help="What the images of one case share; auto: the folder layout tells.",
 )
+@click.option("--follow-links", is_flag=True, help="Read links to files that lead out of SOURCE too.")
 @click.option(
     "--on-gap",
     type=click.Choice(["refuse", "mask", "resample"]),

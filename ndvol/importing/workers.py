@@ -159,11 +159,19 @@ class _Worker:
         self.case, self.is_ready = None, True
         return outcome
 
-    def kill(self) -> None:
-        self._process.kill()
+    def dismiss(self) -> None:
+        """End a worker: one that waits for a case goes by itself, and takes along what its libraries hold."""
+        if self.is_ready and self.case is None:
+            self.pipe.close()
+        else:
+            self._process.kill()
+
+    def join(self) -> None:
+        self._process.join(EXIT_S)
+        self.end()
 
     def end(self) -> _Death:
-        self.kill()
+        self._process.kill()
         self._process.join()
         self.pipe.close()
         return _Death(self._process.exitcode or 0)
@@ -195,9 +203,9 @@ def _finished(cases: Sequence[CasePlan], jobs: int, start: Callable[[], _Worker]
                     yield case, outcome
     finally:
         for worker in crew.values():
-            worker.kill()
+            worker.dismiss()
         for worker in crew.values():
-            worker.end()
+            worker.join()
 
 
 def _no_workers(death: _Death) -> NdvolError:

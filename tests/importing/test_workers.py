@@ -199,3 +199,12 @@ def test_ctrl_c_while_workers_start_makes_no_noise(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
         assert said.count("KeyboardInterrupt") == 1, said  # the parent's own
+
+
+def test_workers_leave_by_themselves_and_take_their_semaphores_along(tmp_path):
+    """numcodecs holds one; a worker that is killed leaves it to Python's tracker, which complains."""
+    grid = Grid.regular("zyx", (8, 8, 8), spacing=(1, 1, 1))
+    write_nifti(tmp_path / "raw" / "a.nii", np.arange(512, dtype=np.int16).reshape(8, 8, 8), grid)
+    command = [sys.executable, "-m", "ndvol", "import", str(tmp_path / "raw"), str(tmp_path / "bundle"), "-j", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "leaked" not in done.stderr
