@@ -10,13 +10,16 @@ from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ndvol.errors import CURES, DamageError, NdvolError, StorageFullError
 from ndvol.tables import printable
 from ndvol.version import __version__
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
 
 EXIT_FAILED, EXIT_PARTLY, EXIT_DAMAGE, EXIT_BUG, EXIT_FULL, EXIT_STOPPED = 1, 3, 4, 70, 74, 130
 EXIT_CODES = """
@@ -67,6 +70,14 @@ def parse_window(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdecimal() and 0 < int(part) < LONGEST for part in parts):
         raise click.BadParameter(f"{text!r} is not like 64 or 32,96,96", param_hint="--window")
     return tuple(map(int, parts))
+
+
+def window_sizes(text: str, catalog: Catalog) -> tuple[int, ...]:
+    """Voxels per axis from the text of ``--window``; a single number counts for every axis of space."""
+    sizes = parse_window(text)
+    if len(sizes) > 1:
+        return sizes
+    return sizes * max((len(set(r.axes) & set("zyx")) for r in catalog.records.values()), default=3)
 
 
 class Commands(click.Group):

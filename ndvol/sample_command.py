@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ndvol.commands import bundle_argument, check_output, json_option, parse_window
+from ndvol.commands import bundle_argument, check_output, json_option, window_sizes
 from ndvol.tables import table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class SheetOptions:
 
     Attributes
     ----------
-    window : voxels per axis; one number for all axes of space.
+    window : voxels per axis.
     positive, negative : numbers of windows.
     category : to draw and to avoid, with all below them; all by default.
     max_overlap : share of a negative window that may be labelled.
@@ -58,9 +58,9 @@ def sample(bundle: Path, window: str, output: Path, as_json: bool, **options: An
     """Draw windows from a BUNDLE and write a contact sheet of them."""
     from ndvol.opening import open_catalog
 
-    chosen = SheetOptions(parse_window(window), **options)
     check_output(output, "--output", ".png")
-    targets = draw_sheet(open_catalog(bundle), chosen, output)
+    catalog = open_catalog(bundle)
+    targets = draw_sheet(catalog, SheetOptions(window_sizes(window, catalog), **options), output)
     if as_json:
         click.echo(json.dumps([target_row(target) for target in targets]))
     else:
@@ -74,12 +74,9 @@ def draw_sheet(catalog: Catalog, options: SheetOptions, output: Path) -> list[Ta
     import ndvol
     from ndvol.sheet import contact_sheet
 
-    window, names = options.window, options.category or None
-    if len(window) == 1:
-        axes = {len(set(r.axes) & set("zyx")) for r in catalog.records.values()}
-        window *= max(axes, default=3)
+    names = options.category or None
     strategy = ndvol.Mix({ndvol.Positive(names): 1, ndvol.Negative(names, max_overlap=options.max_overlap): 1})
-    sampler = ndvol.VolumeSampler(catalog, window, strategy=strategy, seed=options.seed)
+    sampler = ndvol.VolumeSampler(catalog, options.window, strategy=strategy, seed=options.seed)
     loads = [(sampler.load_positive, i) for i in range(options.positive)]
     loads += [(sampler.load_negative, i) for i in range(options.negative)]
     samples = [load(i) for load, i in tqdm(loads, unit="window", disable=None)]

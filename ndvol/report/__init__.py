@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ndvol.catalog import Catalog
-from ndvol.errors import NdvolError, StoreError
-from ndvol.report.page import build_page
-from ndvol.report.survey import survey
-from ndvol.report.windows import DrawOptions, draw_windows, kinds_of_cases
+from ndvol.report.options import DrawOptions, ReportOptions
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
+    from ndvol.errors import NdvolError
 
 __all__ = ["DrawOptions", "ReportOptions", "write_report"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportOptions:
-    """What a report shows.
-
-    Attributes
-    ----------
-    draws : the windows to draw.
-    pictured : cases that are shown with pictures, evenly spread over the catalogue; the page says how many there are.
-    """
-
-    draws: DrawOptions = field(default_factory=DrawOptions)
-    pictured: int = 24
 
 
 def write_report(
@@ -35,7 +21,7 @@ def write_report(
 
     It holds a table of the cases, pictures of some with the outlines of their labels, what the import said of every
     source, histograms, the category tree, and windows as a sampler draws them. It fetches nothing, whatever names and
-    messages it shows. Of a volume no more than planes, blocks and windows are read.
+    messages it shows. Of a volume no more than planes and windows are read.
 
     Returns
     -------
@@ -46,19 +32,28 @@ def write_report(
     UnknownNameError : for a category that the catalogue does not have.
     StoreError : when the page cannot be written.
     """
+    # The command line lists its commands without what they need.
+    from ndvol.errors import StoreError
+    from ndvol.report.page import build_page
+    from ndvol.report.survey import survey
+    from ndvol.report.windows import draw_windows, kinds_of_cases
+
     chosen = ReportOptions() if options is None else options
+    target = Path(path)
+    if not target.absolute().parent.is_dir():
+        raise StoreError(f"cannot write {target}", hint=f"there is no folder {target.absolute().parent}")
     for name in chosen.draws.categories:
         catalog.categories.index(name)
     found = survey(catalog, pictured=chosen.pictured, progress=progress)
     problems = {case.record.name: case.problem for case in found if case.problem is not None}
-    readable = [case.record for case in found if case.problem is None]
+    readable = [record for record in catalog.records.values() if record.name not in problems]
     draws = draw_windows(catalog, readable, chosen.draws, progress=progress)
     page = build_page(catalog, found, (draws, len(kinds_of_cases(readable))), chosen.draws)
-    target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
         part.write_text(page, encoding="utf-8", newline="\n")
         part.replace(target)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise StoreError.from_os(error, target) from error
     return problems

@@ -23,7 +23,7 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
         return [low]
     rough = (high - low) / count
     power = 10.0 ** floor(log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.7)
     first = np.ceil(low / step - 1e-9)
     # Adding 0 makes 0 of -0.
     return [round(float(k * step), 12) + 0.0 for k in np.arange(first, high / step + 1e-9)]

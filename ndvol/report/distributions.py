@@ -13,8 +13,8 @@ from ndvol.markup import Html, element
 from ndvol.report.charts import bar, histogram_chart, strip_chart
 from ndvol.report.gallery import css_colour
 from ndvol.report.survey import CaseSurvey
-from ndvol.report.tables import note, section
-from ndvol.report.values import BLOCK, BLOCKS, TAIL, histogram
+from ndvol.report.tables import note, scroller, section
+from ndvol.report.values import SIDE, TAIL, WINDOWS, histogram
 from ndvol.tables import counted
 
 MM3_PER_ML = 1000.0
@@ -25,7 +25,7 @@ def distributions(surveys: Sequence[CaseSurvey]) -> Html:
     records = [found.record for found in surveys]
     probed = [found for found in surveys if found.values]
     told = (
-        f"Spacing and shape: first images of {counted(len(records), 'case')}. Values: {BLOCKS} blocks of {BLOCK} "
+        f"Spacing and shape: first images of {counted(len(records), 'case')}. Values: {WINDOWS} windows of {SIDE} "
         f"voxels a side at random places, on the coarsest level, of each image of {counted(len(probed), 'case')}; "
         f"heights are square roots, and up to {TAIL:g} % at either end are left out."
     )
@@ -116,13 +116,13 @@ def category_table(catalog: Catalog, surveys: Sequence[CaseSurvey]) -> Html:
     listed = f" in the {len(surveys):,} cases listed" if len(surveys) < len(catalog) else ""
     told = (
         "Each category with all below it. Volumes are those of objects with a mask on a grid of three axes and a known "
-        f"unit{listed}; the charts share one logarithmic axis"
-        + (f", {volume_text(span[0])} to {volume_text(span[1])}." if len(known) else ".")
+        f"unit{listed}."
     )
+    if span[0] < span[1]:
+        told += f" The charts share a logarithmic axis from {volume_text(span[0])} to {volume_text(span[1])}."
     columns = [element("th", {"scope": "col", "class": "n" if c in head[1:7] and c else None}, c) for c in head]
     table = element("table", {}, element("thead", {}, element("tr", {}, *columns)), element("tbody", {}, *rows))
-    region = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Table of categories"}
-    return section("categories", "Categories", note(told), element("div", region, table))
+    return section("categories", "Categories", note(told), scroller("categories", table))
 
 
 def _count(catalog: Catalog, surveys: Sequence[CaseSurvey]) -> _Counts:

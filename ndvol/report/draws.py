@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ndvol.markup import Html, element
 from ndvol.report.charts import interval_chart
+from ndvol.report.options import DrawOptions
 from ndvol.report.tables import note, section
-from ndvol.report.windows import KINDS, DrawOptions, Draws, Tile
+from ndvol.report.windows import KINDS, Draws, Tile
 from ndvol.sampling.report import SHOWN, DrawReport, Share
 from ndvol.tables import counted
 
@@ -21,36 +23,37 @@ def windows_section(draws: Sequence[Draws], kinds: int, options: DrawOptions) ->
     ----------
     kinds : number of kinds of cases that there are.
     """
+    if not options.count:
+        return section("windows", "Windows", note("No windows were asked for."))
     asked = f"Categories: {', '.join(options.categories)}. " if options.categories else ""
     told = (
         f"{asked}Seed {options.seed}. The plane through the drawn voxel, else the middle one; coloured lines: labels."
     )
     if kinds > KINDS:
         told += f" The {KINDS} most frequent of {kinds} kinds of cases are drawn from."
-    parts = [_kind(found, options) for found in draws]
-    return section("windows", "Windows", note(told), *parts)
+    return section("windows", "Windows", note(told), *map(_kind, draws))
 
 
-def _kind(found: Draws, options: DrawOptions) -> Html:
+def _kind(found: Draws) -> Html:
     size = " × ".join(map(str, found.window))
     told = f"{found.image}, {counted(found.cases, 'case')}" + (f", {found.axes} {size} voxels" if size else "")
     problems = [note(problem) for problem in found.problems]
+    failed = Counter((tile.role, tile.problem) for tile in found.tiles if tile.problem)
+    for (role, problem), times in failed.items():
+        windows = counted(times, f"{role} window")
+        problems.append(element("p", {"class": "problem"}, f"{windows} could not be read: {problem}"))
     groups = []
     for role, title in _TITLES.items():
-        tiles = [_tile(tile) for tile in found.tiles if tile.role == role]
+        tiles = [_tile(tile) for tile in found.tiles if tile.role == role and not tile.problem]
         if tiles:
             groups += [element("h4", {}, title), element("div", {"class": "tiles"}, *tiles)]
     if any(tile.role == "any" for tile in found.tiles):
         problems.append(note("So windows are drawn anywhere."))
-    shares = _shares(found.report) if found.report and options.count else ""
+    shares = _shares(found.report) if found.report else ""
     return element("div", {"class": "kind"}, element("h3", {}, told), *problems, *groups, shares)
 
 
 def _tile(tile: Tile) -> Html:
-    if tile.problem:
-        return element(
-            "figure", {"class": f"tile {tile.role} failed"}, element("p", {"class": "problem"}, tile.problem)
-        )
     where = f"at {', '.join(map(str, tile.start))}"
     picture = {"src": tile.picture, "alt": f"{tile.role} window {tile.category} in {tile.case}", "loading": "lazy"}
     lines = [

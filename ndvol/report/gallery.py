@@ -12,8 +12,9 @@ from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import lengths, note, section
 from ndvol.tables import counted, size_text
 
-ROW, TALL = 480.0, 230.0
-"""CSS pixels that the pictures of a card share in width, and the most that they are high, in the middle size."""
+ROW, TALL, ALONE = 480.0, 230.0, 330.0
+"""CSS pixels that the pictures of a card share in width, and the most that they are high, in the middle size; a single
+one may be higher."""
 
 
 def gallery(surveys: Sequence[CaseSurvey], tree: CategoryTree, total: int) -> Html:
@@ -23,9 +24,12 @@ def gallery(surveys: Sequence[CaseSurvey], tree: CategoryTree, total: int) -> Ht
         return section("pictures", "Pictures", note("No case could be drawn."))
     cards = [_card(number, found, tree) for number, found in shown]
     told = [
-        f"{len(shown):,} of {counted(total, 'case')}, evenly spread." if len(shown) < total else "All cases.",
+        f"{len(shown):,} of {counted(total, 'case')}, evenly spread over the table."
+        if len(shown) < total
+        else "All cases.",
+        "Those that could not be read are left out." if any(found.problem for found in surveys) else "",
         "Planes go through the middle of the largest object that shows most categories, or of the volume;",
-        "ticks at the edges tell where the others cut. All pictures of a case have one scale.",
+        "ticks at the edges tell where the others cut. All pictures of an image have one scale.",
         f"They take {size_text(sum(map(len, cards)) / len(cards))} of this page per case.",
     ]
     names = dict.fromkeys(preset.name for _, found in shown for mosaic in found.mosaics for preset in mosaic.presets)
@@ -37,7 +41,7 @@ def gallery(surveys: Sequence[CaseSurvey], tree: CategoryTree, total: int) -> Ht
     return section(
         "pictures",
         "Pictures",
-        note(" ".join(told)),
+        note(" ".join(filter(None, told))),
         element("noscript", {}, note("The pictures are drawn by a script of this page, which is switched off.")),
         element("div", {"class": "toolbar"}, *bar),
         element("div", {"class": "cards"}, *cards),
@@ -59,10 +63,10 @@ def _card(number: int, found: CaseSurvey, tree: CategoryTree) -> Html:
 def _panel(name: str, mosaic: Mosaic, tree: CategoryTree, *, hidden: bool) -> Html:
     """The planes of one image, its presets, and the legend of its outlines."""
     if not mosaic.pictures:
-        return element("div", {"class": "panel", "hidden": hidden}, note("One axis in space: there is no plane."))
+        return element("div", {"class": "panel", "hidden": hidden}, note("There is no plane to draw."))
     wide = sum(picture.extent[1] for picture in mosaic.pictures)
     high = max(picture.extent[0] for picture in mosaic.pictures)
-    scale = min(ROW / wide, TALL / high)
+    scale = min(ROW / wide, (TALL if len(mosaic.pictures) > 1 else ALONE) / high)
     figures = [_figure(picture, scale, tree) for picture in mosaic.pictures]
     categories = dict.fromkeys(name for picture in mosaic.pictures for name, _ in picture.outlines)
     order = sorted(categories, key=lambda c: tree.names.index(c) if c in tree else len(tree))
@@ -103,8 +107,8 @@ def _figure(picture: Picture, scale: float, tree: CategoryTree) -> Html:
     letters = [
         element("b", {"class": side}, letter) for side, letter in zip("lrtb", view.letters, strict=True) if letter
     ]
-    place = f"{view.across} {picture.number} / {picture.count}" if view.across else ""
-    caption = element("figcaption", {}, view.name, element("span", {}, place))
+    place = element("span", {}, f"{view.across} {picture.number} / {picture.count}")
+    caption = element("figcaption", {}, view.name, place) if view.across else ""
     frame_class = "framed lettered" if any(view.letters) else "framed"
     inner = element("div", {"class": frame_class}, element("div", box, element("canvas", canvas), drawn), *letters)
     return element("figure", {}, inner, caption)

@@ -69,7 +69,8 @@ def draw_mosaics(record: CaseRecord, case: Case) -> tuple[Mosaic, ...]:
 
 def draw_mosaic(record: CaseRecord, case: Case, image: Volume) -> Mosaic:
     """The planes of an image through the voxel at which most is to be seen."""
-    index, labels, views = place_to_look(record, case, image), labels_on(case, image), plane_views(image.grid)
+    index, labels = place_to_look(record, case, image), labels_on(case, image)
+    views = plane_views(image.grid) if 0 not in image.shape else ()
     planes = [_read(image, view, index) for view in views]
     ranges = presets(image, np.concatenate([plane.ravel() for plane in planes])) if planes else ()
     pixels = [pack_plane(plane, ranges) for plane in planes]

@@ -9,16 +9,19 @@ from importlib.resources import files
 from pathlib import Path
 
 from ndvol.catalog import Catalog
-from ndvol.markup import Html, element, join, text
+from ndvol.markup import Html, element
 from ndvol.report.distributions import category_table, distributions
 from ndvol.report.draws import windows_section
 from ndvol.report.gallery import gallery
+from ndvol.report.options import DrawOptions
 from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import case_table, verdict_table
-from ndvol.report.windows import DrawOptions, Draws
+from ndvol.report.windows import Draws
 from ndvol.tables import counted
 from ndvol.version import __version__
 
+NAMED = 5
+"""Cases that could not be read and are named at the top; the table has all."""
 _PARTS = {
     "cases": "Cases",
     "pictures": "Pictures",
@@ -40,15 +43,14 @@ def build_page(
     """
     style, script = (Html(files(__package__).joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js"))
     title = bundle_name(catalog)
-    total = len(catalog)
     body = [
         _head(catalog, surveys, title),
         element("nav", {"aria-label": "Parts of the report"}, *(_link(name, part) for name, part in _PARTS.items())),
         element(
             "main",
             {},
-            case_table(surveys, total),
-            gallery(surveys, catalog.categories, total),
+            case_table(catalog, surveys),
+            gallery(surveys, catalog.categories, len(catalog)),
             verdict_table(catalog.verdicts),
             distributions(surveys),
             category_table(catalog, surveys),
@@ -83,31 +85,22 @@ def _policy(script: str) -> str:
 
 def _head(catalog: Catalog, surveys: Sequence[CaseSurvey], title: str) -> Html:
     records = list(catalog.records.values())
-    refused = sum(verdict.status == "refused" for verdict in catalog.verdicts)
-    figures = {
-        "case": len(records),
-        "image": sum(len(record.images) for record in records),
-        "label volume": sum(len(record.labels) for record in records),
-        "object": sum(len(record.objects) for record in records),
-        "category": len(catalog.categories),
-        "refused source": refused,
-    }
-    tiles = [
-        element(
-            "li",
-            {},
-            element("b", {}, f"{n:,}"),
-            counted(n, noun, "categories" if noun == "category" else "").split(" ", 1)[1],
-        )
-        for noun, n in figures.items()
+    figures = [
+        (len(records), "case", "cases"),
+        (sum(len(record.images) for record in records), "image", "images"),
+        (sum(len(record.labels) for record in records), "label volume", "label volumes"),
+        (sum(len(record.objects) for record in records), "object", "objects"),
+        (len(catalog.categories), "category", "categories"),
+        (sum(verdict.status == "refused" for verdict in catalog.verdicts), "refused source", "refused sources"),
     ]
+    tiles = [element("li", {}, element("b", {}, f"{n:,}"), one if n == 1 else several) for n, one, several in figures]
     bad = [found for found in surveys if found.problem is not None]
     warning = ""
     if bad:
-        verb = "could not be read, or not all of it"
-        names = join((text(found.record.name) for found in bad[:5]), ", ")
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        warning = element("p", {"class": "problem callout"}, f"{counted(len(bad), 'case')} {verb}: ", names, more)
+        names = ", ".join(found.record.name for found in bad[:NAMED])
+        more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+        told = f"{counted(len(bad), 'case')} could not be read, or not all of it: {names}{more}"
+        warning = element("p", {"class": "problem callout"}, told)
     return element(
         "header",
         {"class": "top"},

@@ -24,8 +24,8 @@ def place_to_look(record: CaseRecord, case: Case, image: Volume) -> tuple[int, .
     middle = tuple(n // 2 for n in image.shape)
     names = [label.name for label in labels_on(case, image)]
     objects = record.objects
-    shown = np.array([name in names for name in record.labels], bool)
-    usable = np.flatnonzero(shown[objects.label]) if len(names) and len(objects) else np.zeros(0, np.intp)
+    # The last entry is that of objects without a label volume, whose number is -1.
+    usable = np.flatnonzero(np.array([*(name in names for name in record.labels), False])[objects.label])
     # Boxes are over the first image's axes; another image may have others.
     if not len(usable) or image.axes != record.axes:
         return middle

@@ -52,7 +52,8 @@ def pack_plane(plane: NDArray[Any], presets: Sequence[Preset]) -> Pixels:
     if plane.ndim == 3 and plane.shape[-1] == 3 and plane.dtype == np.uint8:
         small = np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(_size(plane), Image.Resampling.BOX))
         return Pixels("rgb", small.shape[0], small.shape[1], 0.0, 1.0, _text(small.tobytes()))
-    grey = (plane.mean(-1) if plane.ndim == 3 else plane).astype(np.float32)
+    with np.errstate(over="ignore"):
+        grey = (plane.mean(-1) if plane.ndim == 3 else plane).astype(np.float32)
     finite = grey[np.isfinite(grey)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +94,12 @@ def _survey_case(catalog: Catalog, name: str, number: int, *, shown: bool, probe
         return replace(found, problem=error)
 
 
+def reason(error: NdvolError | OSError, catalog: Catalog) -> str:
+    """What an error says, without the path of the bundle: the page may go where that is nobody's business."""
+    folder = str(Path(catalog.path).parent.absolute())
+    return str(error).replace(f"{folder}{os.sep}", "")
+
+
 def object_volumes(record: CaseRecord, case: Case) -> NDArray[np.float64]:
     """Volume of each object of a case in mm³; nan for objects without a mask, in time, or on a grid without a unit."""
     sizes = [voxel_mm3(case.labels[name].grid) for name in record.labels]
@@ -102,8 +110,8 @@ def object_volumes(record: CaseRecord, case: Case) -> NDArray[np.float64]:
 def voxel_mm3(grid: Grid) -> float:
     """Volume of a voxel in mm³; nan unless the grid has three spatial axes, no other, and a unit.
 
-    >>> voxel_mm3(Grid.regular("zyx", (1, 2, 3), spacing=(3, 0.5, 0.5)))
-    0.75
+    >>> round(voxel_mm3(Grid.regular("zyx", (1, 2, 3), spacing=(3, 1, 1))), 6)
+    3.0
     """
     if grid.axes != "zyx" or grid.unit not in MM_PER_UNIT:
         return float("nan")

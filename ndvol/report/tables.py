@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
+from ndvol.catalog import Catalog
 from ndvol.markup import Html, element, join
-from ndvol.report.survey import LISTED, CaseSurvey
+from ndvol.report.survey import LISTED, CaseSurvey, reason
 from ndvol.tables import counted
 from ndvol.verdict import Verdict
 
@@ -32,11 +33,13 @@ def lengths(values: Sequence[float]) -> str:
     return " × ".join(f"{round(v, 4):g}" for v in values)
 
 
-def case_table(surveys: Sequence[CaseSurvey], total: int) -> Html:
+def case_table(catalog: Catalog, surveys: Sequence[CaseSurvey]) -> Html:
     """All cases, sortable; a name leads to the pictures where there are some, and a problem stands below it."""
     columns = ("case", "axes", "shape", "spacing", "unit", "type", "modality", "images", "labels", "objects")
-    body = [_case_row(number, found) for number, found in enumerate(surveys)]
-    told = f"The first {LISTED:,} of {counted(total, 'case')} are listed. " if total > len(surveys) else ""
+    body = [_case_row(catalog, number, found) for number, found in enumerate(surveys)]
+    told = (
+        f"The first {LISTED:,} of {counted(len(catalog), 'case')} are listed. " if len(catalog) > len(surveys) else ""
+    )
     return section(
         "cases",
         "Cases",
@@ -46,13 +49,13 @@ def case_table(surveys: Sequence[CaseSurvey], total: int) -> Html:
     )
 
 
-def _case_row(number: int, found: CaseSurvey) -> Html:
+def _case_row(catalog: Catalog, number: int, found: CaseSurvey) -> Html:
     record = found.record
     name: object = record.name
     if found.mosaics:
         name = element("a", {"href": f"#case-{number}"}, record.name)
     if found.problem is not None:
-        name = join([name, element("p", {"class": "problem"}, str(found.problem))])
+        name = join([name, element("p", {"class": "problem"}, reason(found.problem, catalog))])
     cells = [
         element("th", {"scope": "row", "data-v": record.name.casefold()}, name),
         element("td", {}, record.axes),
@@ -72,8 +75,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
     """What happened to every source of the import, to be filtered by status."""
     if not verdicts:
         return section("import", "Import", note("There is no journal of an import beside this catalogue."))
-    rank = {status: k for k, status in enumerate(_GRAVE)}
-    order = sorted(verdicts, key=lambda v: (rank[v.status], v.code, v.source))
+    order = sorted(verdicts, key=lambda v: (_rank(v.status), v.code, v.source))
     counts = Counter(v.status for v in verdicts)
     chips = [
         element(
@@ -83,8 +85,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
             f"{status} ",
             element("b", {}, f"{counts[status]:,}"),
         )
-        for status in _GRAVE
-        if counts[status]
+        for status in sorted(counts, key=_rank)
     ]
     rows = [_verdict_row(v) for v in order[:VERDICTS]]
     cut = f" The {VERDICTS:,} gravest are listed." if len(order) > VERDICTS else ""
@@ -102,7 +103,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> Html:
 def _verdict_row(verdict: Verdict) -> Html:
     badge = element("span", {"class": f"badge {_status_class(verdict.status)}"}, verdict.status)
     cells = [
-        element("td", {"data-v": _GRAVE.index(verdict.status)}, badge),
+        element("td", {"data-v": _rank(verdict.status)}, badge),
         element("td", {}, element("code", {}, verdict.code)),
         element("td", {"class": "path"}, verdict.source),
         element("td", {}, verdict.case or ""),
@@ -112,8 +113,13 @@ def _verdict_row(verdict: Verdict) -> Html:
     return element("tr", {"data-status": verdict.status}, *cells)
 
 
+def _rank(status: str) -> int:
+    """0 for the gravest; a status of another version's journal comes before all that are known."""
+    return _GRAVE.index(status) if status in _GRAVE else -1
+
+
 def _status_class(status: str) -> str:
-    return status.split()[-1]
+    return status.split()[-1] if status in _GRAVE else ""
 
 
 def _filter(table: str, label: str) -> Html:
@@ -128,6 +134,10 @@ def _table(name: str, columns: Sequence[str], body: Sequence[Html], *, numeric: 
         )
         for c in columns
     ]
-    inner = element("table", {"id": f"table-{name}"}, element("thead", {}, element("tr", {}, *head)))
-    inner = Html(inner.removesuffix("</table>") + element("tbody", {}, *body) + "</table>")
-    return element("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": f"Table of {name}"}, inner)
+    parts = element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *body)
+    return scroller(name, element("table", {"id": f"table-{name}"}, *parts))
+
+
+def scroller(name: str, table: Html) -> Html:
+    """A table in a frame of its own, which the keyboard scrolls as well."""
+    return element("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": f"Table of {name}"}, table)

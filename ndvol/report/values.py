@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ndvol.geometry import Window
 from ndvol.volumes import Volume
 
-BLOCKS, BLOCK = 16, 16
-"""Number of blocks that are read of an image, and their voxels along each spatial axis."""
+WINDOWS, SIDE = 16, 16
+"""Number of windows that are read of an image, and their voxels along each spatial axis."""
 BINS = 48
 TAIL = 0.5
 """Per cent of the values that a histogram may leave out at either end, so that a single one does not flatten it."""
@@ -31,7 +31,7 @@ class Histogram:
 
 
 def some_values(image: Volume, number: int) -> NDArray[np.float64]:
-    """The finite values of `BLOCKS` blocks of an image at random places, on its coarsest level; they may overlap.
+    """The finite values of `WINDOWS` windows of an image at random places, on its coarsest level; they may overlap.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def some_values(image: Volume, number: int) -> NDArray[np.float64]:
     level = min(image.levels, len(image.coarser) + 1) - 1
     axes, sizes = image.axes, image.level_grid(level).shape
     # Colours belong together; of time one moment is enough.
-    shape = [{"c": n, "t": 1}.get(a, min(n, BLOCK)) for a, n in zip(axes, sizes, strict=True)]
+    shape = [{"c": n, "t": 1}.get(a, min(n, SIDE)) for a, n in zip(axes, sizes, strict=True)]
     windows = [
         Window(tuple(int(rng.integers(n - b + 1)) for n, b in zip(sizes, shape, strict=True)), tuple(shape))
-        for _ in range(BLOCKS if image.grid.shape else 0)
+        for _ in range(WINDOWS)
     ]
     values = np.concatenate([patch.ravel() for patch in image.read_many(windows, level=level)]).astype(np.float64)
     return np.asarray(values[np.isfinite(values)])

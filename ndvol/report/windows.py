@@ -10,6 +10,8 @@ from tqdm import tqdm
 from ndvol.catalog import CaseRecord, Catalog
 from ndvol.display import png_uri
 from ndvol.errors import NdvolError, OptionError
+from ndvol.report.options import DrawOptions
+from ndvol.report.survey import reason
 from ndvol.sampler import Reading, Sample, VolumeSampler
 from ndvol.sampling import Mix, Negative, Positive, Strategy, Uniform
 from ndvol.sampling.report import DrawReport
@@ -19,26 +21,6 @@ from ndvol.sheet import draw_patch
 KINDS = 4
 """Kinds of cases that windows are drawn of, the most frequent first; the page says how many there are."""
 _NONE = {"positive": "No positive windows", "negative": "No negative windows", "any": "No windows"}
-
-
-@dataclass(frozen=True, slots=True)
-class DrawOptions:
-    """What to draw.
-
-    Attributes
-    ----------
-    window : voxels per spatial axis in storage order, or one number for all.
-    count : of positive windows, and of negative ones.
-    categories : to draw and to avoid, with all below them; none: all.
-    seed : of the draws.
-    counted : draws behind the shares that the page tells; no image is read for them.
-    """
-
-    window: tuple[int, ...] = (64,)
-    count: int = 16
-    categories: tuple[str, ...] = ()
-    seed: int = 0
-    counted: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +81,7 @@ def draw_windows(
     ----------
     records : of the cases of `catalog` to draw from; those that cannot be read are left out.
     """
-    kinds = list(kinds_of_cases(records).items())[:KINDS]
+    kinds = list(kinds_of_cases(records).items())[:KINDS] if options.count else []
     return [_draw_kind(catalog.subset(names), kind, options, progress) for kind, names in kinds]
 
 
@@ -124,7 +106,7 @@ def _draw_kind(catalog: Catalog, kind: tuple[str, int, str], options: DrawOption
     try:
         report = samplers["all"].report(options.counted) if "all" in samplers else None
     except (NdvolError, OSError) as error:
-        problems.append(str(error))
+        problems.append(f"No shares of what is drawn: {reason(error, catalog)}.")
     return Draws(axes, image, len(catalog), window, tuple(tiles), report, tuple(problems))
 
 
@@ -134,22 +116,27 @@ def _samplers(
     """A sampler of both roles as ``all``, else one per role that can be drawn, else one of any windows; and why."""
     names, reading = options.categories or None, Reading(images=[image])
 
-    def build(strategy: Strategy) -> VolumeSampler:
-        return VolumeSampler(catalog, window, strategy=strategy, seed=options.seed, reading=reading)
-
     positive, negative = Positive(names), Negative(names)
+    attempts: dict[str, Strategy] = {
+        "all": Mix({positive: 1, negative: 1}),
+        "positive": positive,
+        "negative": negative,
+        "any": Uniform(),
+    }
     samplers: dict[str, VolumeSampler] = {}
     problems: list[str] = []
-    attempts: dict[str, Strategy] = {"all": Mix({positive: 1, negative: 1}), "positive": positive, "negative": negative}
-    attempts["any"] = Uniform()
+    # As many as are shown, however few windows tile the cases.
+    length = max(options.count, options.counted)
     for role, strategy in attempts.items():
         if "all" in samplers or (role == "any" and samplers):
             break
         try:
-            samplers[role] = build(strategy)
+            samplers[role] = VolumeSampler(
+                catalog, window, strategy=strategy, seed=options.seed, length=length, reading=reading
+            )
         except (NdvolError, OSError) as error:
             if role != "all":
-                problems.append(f"{_NONE[role]}: {error}.")
+                problems.append(f"{_NONE[role]}: {reason(error, catalog)}.")
     return samplers, problems
 
 
@@ -164,9 +151,6 @@ def _tile(catalog: Catalog, role: str, load: Callable[[int], Sample], number: in
         sample = load(number)
         picture = png_uri(draw_patch(sample, catalog))
     except (NdvolError, OSError) as error:
-        return Tile(role, problem=str(error))
-    except IndexError:
-        # Shorter than what was asked for: a catalogue that fewer windows tile.
-        return Tile(role, problem="the sampler has no more windows")
+        return Tile(role, problem=reason(error, catalog))
     target = sample.target
     return Tile(role, target.category or "", target.case, target.window.start, picture)

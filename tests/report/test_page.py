@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import bundles
 import h5py
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -110,6 +111,37 @@ def test_every_case_has_a_row_and_its_pictures(bundle, source):
     assert "All cases." in page.text
 
 
+def test_the_tree_counts_each_category_with_all_below_it(bundle, source):
+    row = (
+        r'--depth:(\d)" class="tree"><i [^>]*></i>([^<]+)</th><td class="n">([\d,]+)</td><td>.*?</td>'
+        r'<td class="n">([\d,]+)</td><td>.*?</td><td class="n">(\d+)</td>'
+    )
+    found = {name: (int(d), int(o), int(v), int(c)) for d, name, o, v, c in re.findall(row, source)}
+    catalog = ndvol.open(bundle)
+    voxels = {
+        case: sum(
+            np.isin(np.asarray(label), [v for v, n in label.categories.items() if n in ("lesion", "cyst")]).sum()
+            for label in catalog[case].labels.values()
+        )
+        for case in catalog
+    }
+    assert list(found) == ["finding", "lesion", "cyst", "organ", "never-seen"]
+    assert [depth for depth, *_ in found.values()] == [0, 1, 2, 0, 0]
+    assert found["finding"][1:] == found["lesion"][1:]
+    assert found["lesion"][2:] == (sum(voxels.values()), sum(n > 0 for n in voxels.values()))
+    assert found["never-seen"] == (0, 0, 0, 0)
+
+
+def test_verdicts_are_listed_the_gravest_first(source):
+    page = Page(source)
+    assert [a["data-status"] for a in page.all("tr") if "data-status" in a] == ["refused", "imported"]
+    assert [a["data-status"] for a in page.all("input", type="checkbox") if "data-status" in a] == [
+        "refused",
+        "imported",
+    ]
+    assert "What happened to 2 sources with 4 files, and why." in page.text
+
+
 def test_letters_stand_where_the_frame_is_the_patients_and_nowhere_else(tmp_path):
     source, _ = report(bundles.make_bundle(tmp_path / "a", ["ct"]))
     letters = re.findall(r'<b class="([lrtb])">(\w+)</b>', source)
@@ -128,7 +160,7 @@ def test_what_strangers_wrote_is_shown_as_text(tmp_path, monkeypatch):
     for image in catalogue["images"]:
         image["name"] = NASTY + image["name"]
     (folder / "data.kwcoco.json").write_text(json.dumps(catalogue))
-    row = {"root": "", "source": NASTY, "status": "refused", "code": NASTY, "message": NASTY, "case": NASTY, "files": 1}
+    row = dict.fromkeys(("root", "source", "status", "code", "message", "case"), NASTY) | {"files": 1}
     (folder / "import.jsonl").write_text(json.dumps(row))
     (folder / "volumes" / "one.h5").write_bytes(b"no HDF5")
     source, problems = report(folder)
@@ -177,12 +209,32 @@ def test_where_windows_cannot_be_drawn_the_page_says_why(tmp_path):
     assert "the window does not fit these cases; got (2, 2, 2)" in Page(source).text
 
 
+def test_windows_that_cannot_be_read_are_told_once(tmp_path):
+    source, problems = report(bundles.make_pet_ct(tmp_path / "bundle"), ReportOptions(DrawOptions((4,), 5, counted=1)))
+    page = Page(source)
+    told = re.findall(
+        r"(\d) (\w+) windows? could not be read: volume 'uptake' of case 'ct' lies on another grid", page.text
+    )
+    tiles = [a["alt"].split()[0] for a in page.all("img")]
+    assert told
+    assert problems == {}
+    for count, role in told:
+        assert int(count) + tiles.count(role) == 5
+
+
+def test_a_catalogue_without_cases_has_a_page(tmp_path):
+    folder = bundles.make_bundle(tmp_path / "bundle", ["one"])
+    catalog = ndvol.open(folder).subset([])
+    assert write_report(catalog, tmp_path / "x.html", SMALL) == {}
+    assert "No case could be drawn." in Page((tmp_path / "x.html").read_text("utf-8")).texts
+
+
 def test_only_some_of_many_cases_have_pictures_and_the_page_says_so(tmp_path):
     folder = bundles.make_bundle(tmp_path / "bundle", ["ct", "pair", "one"])
     source, _ = report(folder, ReportOptions(DrawOptions((4,), 0, counted=1), pictured=2))
     page = Page(source)
     assert [a["id"] for a in page.all("article")] == ["case-0", "case-1"]
-    assert "2 of 3 cases, evenly spread." in page.text
+    assert "2 of 3 cases, evenly spread over the table." in page.text
 
 
 def test_a_damaged_case_costs_itself_alone(tmp_path):
@@ -190,16 +242,22 @@ def test_a_damaged_case_costs_itself_alone(tmp_path):
     (folder / "volumes" / "oblique.h5").write_bytes(b"this is no HDF5 file")
     flip_image_chunk(folder / "volumes" / "ct.h5", "images/CT/0")
     page = folder / "report.html"
-    done = CliRunner().invoke(main, ["report", str(folder), "-o", str(page), "-w", "4", "--windows", "1", "--json"])
+    done = CliRunner().invoke(main, ["report", str(folder), "-o", str(page), "--windows", "0", "--json"])
     assert done.exit_code == 3, done.output
     told = json.loads(done.stdout)
     assert set(told["unreadable"]) == {"ct", "oblique"}
     assert told["bytes"] == page.stat().st_size
     found = Page(page.read_text("utf-8"))
     assert "2 cases could not be read, or not all of it" in found.text
-    assert all(reason in found.texts for reason in told["unreadable"].values())
+    for told_there in told["unreadable"].values():
+        assert told_there.replace(f"{folder}/", "") in found.texts
+    # The page may go where nobody needs to know where the bundle lay.
+    assert str(folder) not in found.text
     assert len(found.all("article")) == 1
-    assert len(found.all("img")) == 2
+    assert "No windows were asked for." in found.texts
+    source, problems = report(folder)
+    assert set(problems) == {"ct", "oblique"}
+    assert {alt.rpartition(" in ")[2] for alt in (a["alt"] for a in Page(source).all("img"))} == {"one"}
 
 
 def flip_image_chunk(path, dataset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from base64 import b64decode
+from dataclasses import replace
 
 import bundles
 import numpy as np
@@ -21,6 +22,7 @@ from ndvol.report.places import place_to_look
 from ndvol.report.planes import LIMIT, OUTLINE_TEXT, edge_path, outline_paths, pack_plane
 from ndvol.report.survey import object_volumes, survey
 from ndvol.report.values import some_values
+from ndvol.store import CaseWriter
 from ndvol.volumes import ArraySource, Case, Volume
 
 
@@ -116,6 +118,13 @@ def test_planes_go_through_a_voxel_of_an_object(tmp_path, name):
         assert outlined
 
 
+def test_a_box_without_a_label_volume_is_no_place_to_look(tmp_path):
+    catalog = ndvol.open(bundles.make_bundle(tmp_path / "b", ["ct"]))
+    record, case = catalog.record("ct"), catalog["ct"]
+    boxes = replace(record.objects, label=np.full(len(record.objects), -1))
+    assert place_to_look(replace(record, objects=boxes), case, case.images["CT"]) == (2, 10, 12)
+
+
 def test_labels_are_drawn_on_the_image_whose_grid_they_are_on(tmp_path):
     catalog = ndvol.open(bundles.make_pet_ct(tmp_path / "b"))
     (found,) = survey(catalog, pictured=1)
@@ -135,6 +144,24 @@ def test_volumes_of_objects_are_those_of_their_voxels(tmp_path):
         assert np.array_equal(np.isfinite(object_volumes(flat.record(name), flat[name])), in_space)
 
 
+def test_of_a_large_plane_the_coarsest_level_is_read_that_fills_a_picture(tmp_path, monkeypatch):
+    grid = Grid.regular("zyx", (24, 40, 44), spacing=(1, 1, 1))
+    ramp = np.broadcast_to(np.arange(44) * 4, grid.shape).astype(np.int16)
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="a", levels=3) as writer:
+        writer.add_image("CT", ramp, grid)
+        writer.set_provenance({})
+    image = ndvol.open_case(tmp_path / "a.h5").images["CT"]
+    assert image.levels == 3
+    monkeypatch.setattr("ndvol.report.mosaics.LIMIT", 20)
+    record = ndvol.open(bundles.make_bundle(tmp_path / "b", ["ct"])).record("ct")
+    mosaic = draw_mosaic(record, Case("a", {"CT": image}, {}), image)
+    sizes = [(picture.pixels.height, picture.pixels.width) for picture in mosaic.pictures]
+    # Axial: 40 x 44 halved; across y and x the 24 planes are too few to be halved.
+    assert sizes == [(20, 22), (24, 44), (24, 40)]
+    assert np.array_equal(unpacked(mosaic.pictures[0].pixels), np.broadcast_to(np.arange(22) * 8 + 2, (20, 22)))
+    assert {picture.size for picture in mosaic.pictures} == {(40, 44), (24, 44), (24, 40)}
+
+
 class Counting(ArraySource):
     """A source that knows the most voxels that were ever asked for at once."""
 
@@ -145,7 +172,7 @@ class Counting(ArraySource):
         return super().read_into(window, out, level=level, fill_value=fill_value)
 
 
-def test_no_more_than_planes_and_blocks_are_read(tmp_path):
+def test_no_more_than_planes_and_windows_are_read(tmp_path):
     shape = (50, 60, 70)
     source = Counting(np.zeros(shape, np.int16))
     image = Volume("CT", Grid.regular("zyx", shape, spacing=(1, 1, 1)), source)
