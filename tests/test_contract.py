@@ -188,6 +188,7 @@ def test_a_bundle_without_its_volumes(places, name, bundle, status, code):
         (["export", "ROOT/bundle", "ROOT/e", "--to", "niftii"], 2, "'niftii' is not one of"),
         (["completion", "tcsh"], 2, "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
         (["report", "ROOT/bundle", "-w", "x"], 2, "is not like"),
+        (["report", "ROOT/bundle", "-o", "ROOT/no/r.html"], 2, "there is no folder ROOT/no"),
     ],
 )
 def test_a_mistake_is_one_line_with_what_to_do(places, arguments, status, said):
