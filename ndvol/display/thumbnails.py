@@ -45,8 +45,8 @@ class Thumbnail:
         """The same with the outlines of the labels `values`, (y, x) as the plane before it was thinned."""
         pixels = self._rgb()
         thin = values[:: self.step, :: self.step]
-        for value in (int(v) for v in np.unique(thin) if v):
-            pixels[outline(thin == value)] = value_colour(value)
+        edges = outline(thin)
+        pixels[edges] = _coloured(thin)[edges]
         return replace(self, pixels=pixels)
 
     def boxed(self, rows: tuple[int, int], columns: tuple[int, int]) -> Thumbnail:
@@ -90,10 +90,8 @@ def label_thumbnail(volume: ShownVolume, at: tuple[int, ...] | None = None) -> T
 
 
 def _coloured(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    pixels = np.zeros((*plane.shape, 3), np.uint8)
-    for value in (int(v) for v in np.unique(plane) if v):
-        pixels[plane == value] = value_colour(value)
-    return pixels
+    colours = np.array(OUTLINES, np.uint8)[(plane.astype(np.int64) - 1) % len(OUTLINES)]
+    return np.where((plane != 0)[..., None], colours, np.uint8(0))
 
 
 def _thumbnail(
