@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.categories import CategoryTree
-from ndvol.display import facts_html, page, rows_html
+from ndvol.display import facts_html, more, page, rows_html
 from ndvol.markup import Html, element, join
 from ndvol.tables import times
 
 if TYPE_CHECKING:
     from ndvol.catalog.catalog import CaseRecord, Catalog
 
-SHOWN_CASES, COUNTED_CASES = 10, 1000
-"""Cases that a notebook lists, and those whose objects it counts: a record takes some 50 us, and there may be 1e5."""
+SHOWN_CASES, SHOWN_CATEGORIES = 10, 50
+COUNTED_CASES = 1000
+"""Cases whose objects a notebook counts: there may be a hundred thousand."""
 
 
 def case_row(record: CaseRecord) -> dict[str, Any]:
@@ -65,15 +66,21 @@ def catalog_html(catalog: Catalog) -> Html:
         objects, voxels = tree_counts(islice(records.values(), COUNTED_CASES), tree)
         rows = [
             {"category": "· " * len(tree.ancestors(name)) + name, "objects": f"{o:,}", "voxels": f"{v:,}"}
-            for name, o, v in zip(tree, objects.tolist(), voxels.tolist(), strict=True)
+            for name, o, v in islice(zip(tree, objects.tolist(), voxels.tolist(), strict=True), SHOWN_CATEGORIES)
         ]
         some = f" in the first {COUNTED_CASES:,} cases" if len(records) > COUNTED_CASES else ""
-        return join([element("b", None, "categories"), f", with all below them{some}", rows_html(rows)])
+        return join(
+            [
+                element("b", None, "categories"),
+                f", with all below them{some}",
+                rows_html(rows),
+                more(len(tree) - SHOWN_CATEGORIES),
+            ]
+        )
 
     def cases() -> Html:
-        more = len(records) - SHOWN_CASES
         rows = [shown_row(record) for record in islice(records.values(), SHOWN_CASES)]
-        return join([rows_html(rows), f"… and {more:,} more" if more > 0 else ""])
+        return join([rows_html(rows), more(len(records) - SHOWN_CASES)])
 
     facts = {"path": catalog.path, "cases": f"{len(records):,}", "categories": f"{len(tree):,}"}
     return page("Catalog", lambda: facts_html(facts), cases, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ndvol.display.grey import ShownLabels, ShownVolume, read_plane
@@ -13,6 +14,8 @@ from ndvol.tables import times
 
 MOST_PICTURES = 8
 """Images of a case, and label volumes, that are shown as pictures."""
+MOST_NAMES = 40
+"""Categories whose colours are told."""
 _PIXELS = 192
 _TABLE = {"style": "border-collapse:collapse;font-size:inherit"}
 _CELL = {"style": "text-align:left;padding:1px 10px 1px 0;vertical-align:top"}
@@ -69,9 +72,18 @@ def legend(categories: Mapping[int, str]) -> Html:
     """The colours of label values beside the names of their categories."""
     squares = [
         join([element("span", {"style": f"color:rgb{value_colour(value)}"}, "■"), name], " ")
-        for value, name in categories.items()
+        for value, name in islice(categories.items(), MOST_NAMES)
     ]
-    return join(squares, " ")
+    return join([*squares, more(len(categories) - MOST_NAMES)], " ")
+
+
+def more(number: int) -> str:
+    """How many are not shown; nothing when all are.
+
+    >>> more(1200), more(0)
+    ('… and 1,200 more', '')
+    """
+    return f"… and {number:,} more" if number > 0 else ""
 
 
 def volume_facts(volume: ShownVolume) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.display import facts_html, figure, label_thumbnail, legend, or_reason, page, plane_of, thumbnail
+from ndvol.display import facts_html, figure, label_thumbnail, legend, more, or_reason, page, plane_of, thumbnail
 from ndvol.display.thumbnails import Thumbnail
 from ndvol.geometry import Grid, Window
 from ndvol.markup import Html, join, text
@@ -44,8 +44,7 @@ def sample_html(sample: Sample) -> Html:
 
     def seen() -> Html:
         shown = [f"{a.category} ({a.visible:.0%} of {a.voxels:,} voxels)" for a in sample.annotations]
-        more = len(shown) - MOST_ANNOTATIONS
-        return text(", ".join(shown[:MOST_ANNOTATIONS]) + (f" and {more} more" if more > 0 else "") or "no objects")
+        return text(f"{', '.join(shown[:MOST_ANNOTATIONS]) or 'no objects'} {more(len(shown) - MOST_ANNOTATIONS)}")
 
     return page(
         f"Sample of {target.case}: {target.role}",

@@ -192,6 +192,15 @@ def test_labels_are_coloured_by_value_and_outlined_on_the_image_of_their_grid():
     assert "liver" in page(case.labels["organs"]).text
 
 
+def test_a_repr_stays_small_however_many_categories_there_are():
+    values = np.arange(4 * 90 * 90, dtype=np.uint16).reshape(4, 90, 90)
+    many = labels(values, {k: f"kind-{k}" for k in range(1, 20_000)})
+    assert "… and 19,959 more" in page(many).text
+    assert len(many._repr_html_()) < 50_000
+    shown = page(toy_catalog(1, ToyOptions("yx", shape=(16, 16), categories=3000)))
+    assert "… and 2,950 more" in shown.text
+
+
 def test_damage_is_told_in_the_repr(tmp_path):
     grid = Grid.regular("zyx", (4, 8, 8), spacing=(1, 1, 1))
     with CaseWriter(tmp_path / "a.h5", case="a", uuid="u") as writer:
