@@ -2,4 +2,4 @@
 
 from ndvol.cli import main
 
-main()
+main(prog_name="ndvol")

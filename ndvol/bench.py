@@ -50,7 +50,7 @@ class Loaded:
 @click.option(
     "-n", "--windows", "count", type=click.IntRange(1), default=60, show_default=True, help="Windows per row."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def bench(bundle: Path, window: tuple[int, ...], count: int, seed: int, as_json: bool) -> None:
     """Time image and label windows of a BUNDLE in this process, the files in the page cache."""

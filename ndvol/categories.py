@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from ndvol.errors import CategoryError, UnknownNameError
+from ndvol.markup import element, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,9 @@ class CategoryTree:
     def is_mutex(self) -> bool:
         """True when no category is a kind of another, so that all exclude each other."""
         return all(end == i + 1 for i, end in enumerate(self.ends))
+
+    def _repr_html_(self) -> str:
+        return element("pre", None, join(str(self).splitlines(), "<br>"))
 
     def __str__(self) -> str:
         depth = [len(self.ancestors(name)) for name in self.names]

@@ -82,6 +82,21 @@ def _rebuild(cls: type[NdvolError], args: tuple[Any, ...], state: dict[str, Any]
     return error
 
 
+CURES = {
+    errno.ENOENT: "check the path, and that its folder is there",
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "name a folder, not a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+}
+"""What to do about trouble with a file, by its number."""
+
+
 class WindowError(NdvolError, ValueError):
     """A window that cannot exist, or does not fit the array it is used on."""
 
@@ -134,7 +149,7 @@ class StoreError(NdvolError, OSError):
                 hint="make room on the target and run the import again; published cases are untouched",
                 path=str(path),
             )
-        return StoreError(f"cannot write {path}", got=error, path=str(path))
+        return StoreError(f"cannot write {path}", got=error, hint=CURES.get(error.errno or 0, ""), path=str(path))
 
 
 class DamageError(StoreError):

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ndvol.catalog import CaseRecord, Catalog
-from ndvol.categories import CategoryTree
+from ndvol.catalog import Catalog, tree_counts
+from ndvol.display import volume_facts
 
 
 def catalog_facts(catalog: Catalog) -> dict[str, Any]:
     """Counts of a catalogue: cases, names of volumes, objects and voxels per category, fates of the sources."""
     records = list(catalog.records.values())
     tree = catalog.categories
-    objects, voxels = category_counts(records, tree)
+    objects, voxels = tree_counts(records, tree)
     counts = {
-        f"{'  ' * len(tree.ancestors(name))}{name}": f"{objects[s].sum()} objects, {voxels[s].sum()} voxels"
-        for name, s in ((n, slice(tree.subtree(n).start, tree.subtree(n).stop)) for n in tree)
+        f"{'  ' * len(tree.ancestors(name))}{name}": f"{n} objects, {v} voxels"
+        for name, n, v in zip(tree, objects.tolist(), voxels.tolist(), strict=True)
     }
     statuses = [v.status for v in catalog.verdicts]
     return {
@@ -32,33 +28,13 @@ def catalog_facts(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def category_counts(records: Iterable[CaseRecord], tree: CategoryTree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Objects and voxels per category_index, those of the category itself alone."""
-    objects, voxels = np.zeros(len(tree), np.int64), np.zeros(len(tree), np.int64)
-    for record in records:
-        np.add.at(objects, record.objects.category, 1)
-        np.add.at(voxels, record.objects.category, record.objects.voxels)
-    return objects, voxels
-
-
 def case_facts(catalog: Catalog, name: str) -> dict[str, Any]:
     """The volumes of a case with their grids and attributes, and its objects; JSON values."""
     record, case = catalog.record(name), catalog[name]
-    volumes: dict[str, dict[str, Any]] = {"images": {}, "labels": {}}
-    kinds = [("images", volume) for volume in case.images.values()]
-    for kind, volume in [*kinds, *(("labels", volume) for volume in case.labels.values())]:
-        grid = volume.grid
-        volumes[kind][volume.name] = {
-            "axes": grid.axes,
-            "shape": list(grid.shape),
-            "dtype": str(volume.dtype),
-            "spacing": [round(s, 6) for s in grid.spacing],
-            "unit": grid.unit,
-            "frame": grid.frame,
-            "origin": [round(o, 4) for o in grid.origin],
-            "levels": volume.levels,
-            **{k: v for k, v in volume.attributes.items() if v not in ("", None)},
-        }
+    volumes = {
+        "images": {n: volume_facts(v) for n, v in case.images.items()},
+        "labels": {n: volume_facts(v) for n, v in case.labels.items()},
+    }
     objects = record.objects
     found = [
         {

@@ -37,7 +37,8 @@ def open_once(path: str | Path) -> h5py.File:
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=0)
     except READ_ERRORS as error:
-        raise DamageError(f"{path} is not a readable HDF5 file", got=error, path=str(path)) from error
+        hint = "copy it again, or make it again by an import"
+        raise DamageError(f"{path} is not a readable HDF5 file", got=error, hint=hint, path=str(path)) from error
 
 
 def get(file: h5py.File, path: str) -> Any:

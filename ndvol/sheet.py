@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ndvol.catalog import Catalog
-from ndvol.display import category_colour, grey_range, outline, to_grey
+from ndvol.display import category_colour, grey_range, outline, plane_of, to_grey
 from ndvol.sampler import Sample
+from ndvol.sampling.tiles import voxel_of_interest
 
 TILE = 128
 """Pixels of a patch's longer side on the sheet."""
@@ -58,37 +59,22 @@ def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
     """One plane of a sample as an RGB picture of at most `TILE` pixels a side, outlines included."""
     name, patch = next(iter(sample.images.items()))
     volume = catalog[sample.target.case].images[name]
-    start = dict(zip(sample.grid.axes, _plane_of_interest(sample), strict=True))
-    plane = _plane(patch, volume.axes, start)
+    start = dict(zip(sample.grid.axes, voxel_of_interest(sample), strict=True))
+    plane = plane_of(patch, volume.axes, start)
     picture = _fit(to_grey(plane, grey_range(volume, plane)))
     picture = np.repeat(picture[..., None], 3, -1) if picture.ndim == 2 else picture.copy()
     for label_name, label in sample.labels.items():
         axes = catalog[sample.target.case].labels[label_name].axes
-        values = _fit(_plane(label, axes, start))
+        values = _fit(plane_of(label, axes, start))
         for value in (int(v) for v in np.unique(values) if v):
             picture[outline(values == value)] = _colour(sample, label_name, value, catalog.categories.names)
     return np.asarray(picture)
-
-
-def _plane(patch: NDArray[Any], axes: str, start: Mapping[str, int]) -> NDArray[Any]:
-    """The y-x plane of a patch at `start`, with c last where the patch has one."""
-    plane = patch[tuple(slice(None) if a in "cyx" else start[a] for a in axes)]
-    return np.moveaxis(plane, 0, -1) if "c" in axes else plane
 
 
 def _fit(plane: NDArray[Any]) -> NDArray[Any]:
     """`plane` enlarged or thinned by a whole number, so that its longer side comes close to `TILE`."""
     zoom, step = max(1, TILE // max(plane.shape[:2])), -(-max(plane.shape[:2]) // TILE)
     return plane.repeat(zoom, 0).repeat(zoom, 1)[::step, ::step]
-
-
-def _plane_of_interest(sample: Sample) -> tuple[int, ...]:
-    """The plane through the drawn voxel, else the middle of what lies in the volume."""
-    target = sample.target
-    if target.point is not None:
-        return tuple(p - s for p, s in zip(target.point, target.window.start, strict=True))
-    sides = zip(sample.valid.start, sample.valid.shape, target.window.shape, strict=True)
-    return tuple(min(a + n // 2, w - 1) for a, n, w in sides)
 
 
 def _colour(sample: Sample, label: str, value: int, names: Sequence[str]) -> tuple[int, int, int]:

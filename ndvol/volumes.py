@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ndvol.box_index import BoxIndex
+from ndvol.display import case_html, labels_html, volume_html
 from ndvol.errors import GridError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window, chunk_shape
 from ndvol.geometry.indexing import PadMode, basic_index, check_pad_mode, source_indices
@@ -237,6 +238,9 @@ class Volume:
         where = f"{steps} {self.grid.unit}, {self.grid.frame}"
         return f"{type(self).__name__}({self.name!r}, {self.axes} {self.shape}, {self.dtype}, {where})"
 
+    def _repr_html_(self) -> str:
+        return volume_html(self)
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("a volume is read from its source, so a copy is always made")
@@ -283,6 +287,9 @@ class LabelVolume(Volume):
         """Counts per chunk and value; the way to draw a voxel of a category without reading the volume."""
         return self.source.label_index()
 
+    def _repr_html_(self) -> str:
+        return labels_html(self)
+
 
 def check_fill_value(fill_value: float, dtype: np.dtype[Any]) -> None:
     """Raise unless `dtype` holds `fill_value`; numpy would wrap or truncate it silently.
@@ -327,3 +334,6 @@ class Case:
             f"case {self.name!r} has no volume {volume!r}",
             expected=f"one of {', '.join([*self.images, *self.labels])}",
         )
+
+    def _repr_html_(self) -> str:
+        return case_html(self.name, list(self.images.values()), list(self.labels.values()))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ndvol import bench
 from ndvol.cli import main
+from ndvol.commands import EXIT_BUG
 from ndvol.formats.writing import write_nifti
 from ndvol.geometry import Grid, Window
 from ndvol.importing import import_tree
@@ -87,4 +88,5 @@ def test_wrong_voxels_are_an_error(bundle, monkeypatch):
 
     monkeypatch.setattr(bench, "load_cases", spoilt)
     result = CliRunner().invoke(main, ["bench", str(bundle)])
-    assert isinstance(result.exception, AssertionError)
+    assert result.exit_code == EXIT_BUG
+    assert "differs from the volume that it is a part of" in result.stderr

@@ -147,15 +147,15 @@ def test_verify_finds_a_flipped_bit_and_names_it(demo, tmp_path):
         (["sample", "BUNDLE", "-o", "sheet.txt"], 2, "does not end in .png"),
         (["sample", "BUNDLE", "--positive", "-1"], 2, "-1 is not in the range"),
         (["demo", "/proc/nothing"], 1, "No such file"),
-        (["ls", "one.h5"], 1, "is one volume file"),
+        (["ls", "BUNDLE/volumes/toy-0.h5"], 1, "is one volume file"),
         (["import", "nowhere", "b"], 1, "there is no folder or file nowhere"),
         (["import"], 2, "Missing argument"),
         (["import", "BUNDLE", "b", "--categories", "nowhere.json"], 1, "no category table"),
-        (["nonsense"], 2, "No such command"),
+        (["nonsense"], 2, "there is no command 'nonsense'"),
     ],
 )
 def test_a_mistake_gets_one_clear_line(demo, arguments, code, reason):
-    result = run(*[demo[0] / "bundle" if a == "BUNDLE" else a for a in arguments])
+    result = run(*[a.replace("BUNDLE", str(demo[0] / "bundle")) for a in arguments])
     assert result.exit_code == code
     assert reason in result.output
     assert "Traceback" not in result.output

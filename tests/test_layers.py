@@ -11,20 +11,21 @@ import pytest
 ROOT = Path(__file__).parents[1] / "ndvol"
 RANKS = {
     **dict.fromkeys(["errors", "tables", "version"], 0),
-    "geometry": 1,
-    **dict.fromkeys(["box_index", "categories", "label_index", "verdict"], 2),
+    **dict.fromkeys(["geometry", "markup"], 1),
+    **dict.fromkeys(["box_index", "categories", "display", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
     **dict.fromkeys(["levels", "sampling"], 4),
-    **dict.fromkeys(["display", "hdf5"], 5),
+    "hdf5": 5,
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),
     **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 9),
     **dict.fromkeys(["batches", "exporting", "grid_sampler"], 10),
     **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
-    **dict.fromkeys(["doctor", "export_command", "monai", "nnunet", "report", "torchio", "viewer"], 12),
-    "cli": 12,
-    "__main__": 13,
+    **dict.fromkeys(["completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
+    **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
+    **dict.fromkeys(["cli", "report_command", "view_command"], 13),
+    "__main__": 14,
 }
 FACE_RANK = 11
 """`ndvol/__init__.py` leads to every unit but the command line, so who imports from it reaches that high."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ndvol.catalog.summary import catalog_html
 from ndvol.categories import CategoryTree
 from ndvol.errors import CatalogError, UnknownNameError
 from ndvol.verdict import Verdict
@@ -121,6 +122,9 @@ class Catalog(Mapping[str, Case]):
 
     def __repr__(self) -> str:
         return f"Catalog({self.path!r}, {len(self)} cases, {len(self.categories)} categories)"
+
+    def _repr_html_(self) -> str:
+        return catalog_html(self)
 
     def record(self, name: str) -> CaseRecord:
         """What is known of case `name` without opening its file."""

@@ -42,6 +42,8 @@ def find_catalog(path: str | Path) -> Path:
         )
     if not path.is_file():
         raise CatalogError(f"there is no bundle or kwcoco file at {path}", hint="make a bundle with `ndvol import`")
+    if path.suffix == ".h5":
+        raise CatalogError(f"{path} is one volume file", hint="give the bundle's folder or its .kwcoco.json")
     return path
 
 
@@ -69,7 +71,8 @@ def load_coco(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         if isinstance(error, NdvolError):
             raise
-        raise CatalogError(f"{path} is not readable as kwcoco", got=error) from error
+        hint = "give a bundle's folder, or a whole .kwcoco.json or .zip file"
+        raise CatalogError(f"{path} is not readable as kwcoco", got=error, hint=hint) from error
     if not isinstance(data, dict) or not isinstance(data.get("images"), list):
         raise CatalogError(f"{path} is JSON but has no list of images", hint="is it a kwcoco or MS-COCO file?")
     return data

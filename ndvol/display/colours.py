@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,12 @@ def category_colour(name: str, names: Sequence[str], otherwise: int = 0) -> tupl
     return OUTLINES[position % len(OUTLINES)]
 
 
-def outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of a 2-D mask with a neighbour outside it; the border of the picture does not count as outside.
+def outline(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels of a 2-D mask or label map with a neighbour of another value; not of background, nor at the border.
 
     >>> outline(np.pad(np.ones((3, 3), bool), 1)).sum()
     np.int64(8)
     """
-    padded = np.pad(mask, 1, mode="edge")
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.asarray(mask & ~inner)
+    padded = np.pad(values, 1, mode="edge")
+    neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    return np.asarray((values != 0) & np.any([side != values for side in neighbours], axis=0))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.geometry import Window
-from ndvol.volumes import Volume
+from ndvol.geometry import Grid, Window
 
 PERCENTILES = (1.0, 99.0)
 """Grey values between which a picture runs from black to white …"""
@@ -20,6 +19,36 @@ CT_WINDOWS: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """… but for CT in Hounsfield units, where air would take the whole range: the windows in clinical use. The first is
 the default."""
+
+
+class ShownVolume(Protocol):
+    """What is needed of a `ndvol.volumes.Volume` to show it; volumes show themselves, so they lie above."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def grid(self) -> Grid: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def levels(self) -> int: ...
+
+    @property
+    def attributes(self) -> Mapping[str, Any]: ...
+
+    def level_grid(self, level: int) -> Grid: ...
+
+    def read(self, window: Window, *, level: int = 0) -> NDArray[Any]: ...
+
+
+class ShownLabels(ShownVolume, Protocol):
+    """The same of a label volume."""
+
+    @property
+    def categories(self) -> Mapping[int, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +60,44 @@ class Preset:
     high: float
 
 
-def read_plane(volume: Volume, start: tuple[int, ...]) -> NDArray[Any]:
-    """The y-x plane (with its c axis last, if any) whose window begins at `start`."""
-    axes = volume.axes
-    shape = tuple(volume.shape[i] if a in "cyx" else 1 for i, a in enumerate(axes))
-    plane = volume.read(Window(tuple(0 if a in "cyx" else s for a, s in zip(axes, start, strict=True)), shape))
-    plane = plane.reshape([n for a, n in zip(axes, shape, strict=True) if a in "cyx"])
+def read_plane(volume: ShownVolume, start: tuple[int, ...], *, level: int = 0) -> NDArray[Any]:
+    """The y-x plane (with its c axis last, if any) whose window begins at `start`, in the indices of `level`."""
+    window = plane_window(volume.level_grid(level), start)
+    return plane_of(volume.read(window, level=level), volume.grid.axes, {})
+
+
+def plane_window(grid: Grid, start: tuple[int, ...]) -> Window:
+    """The window of one voxel along t and z, and of all along c, y and x."""
+    whole = [a in "cyx" for a in grid.axes]
+    return Window(
+        tuple(0 if w else s for w, s in zip(whole, start, strict=True)),
+        tuple(n if w else 1 for w, n in zip(whole, grid.shape, strict=True)),
+    )
+
+
+def plane_of(patch: NDArray[Any], axes: str, start: Mapping[str, int]) -> NDArray[Any]:
+    """The y-x plane of a patch at `start` (0 by default) along the other axes, with c last where the patch has one.
+
+    >>> plane_of(np.arange(24).reshape(2, 3, 4), "zyx", {"z": 1})[0].tolist()
+    [12, 13, 14, 15]
+    """
+    plane = patch[tuple(slice(None) if a in "cyx" else start.get(a, 0) for a in axes)]
     return np.moveaxis(plane, 0, -1) if "c" in axes else plane
 
 
-def grey_range(volume: Volume, plane: NDArray[Any]) -> tuple[float, float]:
+def grey_range(volume: ShownVolume, plane: NDArray[Any]) -> tuple[float, float]:
     """The values of `plane`, from `volume`, to show as black and as white."""
     best = presets(volume, plane)[0]
     return best.low, best.high
 
 
-def presets(volume: Volume, values: NDArray[Any]) -> tuple[Preset, ...]:
+def presets(volume: ShownVolume, values: NDArray[Any]) -> tuple[Preset, ...]:
     """Ranges worth looking at, the best first: the windows of CT, or percentiles of `values`, some of `volume`."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return (Preset("all", 0.0, 1.0),)
-    least, low, high, most = (float(v) for v in np.percentile(finite, (0.0, *PERCENTILES, 100.0)))
+    numbers = finite.astype(np.uint8) if finite.dtype == bool else finite
+    least, low, high, most = (float(v) for v in np.percentile(numbers, (0.0, *PERCENTILES, 100.0)))
     ranges = (Preset("1-99 %", low, high), Preset("all", least, most))
     # Below -500 only Hounsfield units go; an importer that knows no unit still knows the modality.
     if volume.attributes.get("modality") == "CT" and least < -500:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ndvol.display.grey import ShownVolume
 from ndvol.geometry import Grid, Window
 from ndvol.geometry.orientation import closest_canonical
-from ndvol.volumes import Volume
 
 COMPASS_SHARE = float(np.sin(np.pi / 8))
 """A direction gets a second letter where the nearest of eight compass points has one: from 22.5 degrees on."""
@@ -75,7 +75,7 @@ def plane_views(grid: Grid) -> tuple[PlaneView, ...]:
     )
 
 
-def read_view(volume: Volume, view: PlaneView, index: Sequence[int], *, level: int = 0) -> NDArray[Any]:
+def read_view(volume: ShownVolume, view: PlaneView, index: Sequence[int], *, level: int = 0) -> NDArray[Any]:
     """The plane of `view` through a voxel, as it lies on the screen.
 
     Parameters
@@ -91,13 +91,13 @@ def read_view(volume: Volume, view: PlaneView, index: Sequence[int], *, level: i
     ------
     WindowError : when the volume has no such level.
 
-    >>> from ndvol.volumes import ArraySource
+    >>> from ndvol.volumes import ArraySource, Volume
     >>> grid = Grid.regular("zyx", (2, 2, 3), spacing=(1, 1, 1))
     >>> volume = Volume("toy", grid, ArraySource(np.arange(12).reshape(2, 2, 3)))
     >>> read_view(volume, plane_views(grid)[1], (0, 1, 0)).tolist()
     [[9, 10, 11], [3, 4, 5]]
     """
-    axes, sizes = volume.axes, volume.level_grid(level).shape
+    axes, sizes = volume.grid.axes, volume.level_grid(level).shape
     whole = {*view.axes, "c"}
     start = tuple(0 if a in whole else i for a, i in zip(axes, index, strict=True))
     shape = tuple(n if a in whole else 1 for a, n in zip(axes, sizes, strict=True))

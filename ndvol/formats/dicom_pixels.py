@@ -219,7 +219,7 @@ def _check_codestream(data: bytes, header: Header) -> None:
         raise ValueError(f"the JPEG 2000 codestream has {size[0]} rows and {size[1]} columns")
 
 
-_PLUGINS = {
+PLUGINS = {
     RLELossless: "pydicom",
     **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
     **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
@@ -228,7 +228,7 @@ _PLUGINS = {
 
 
 def _decoded(root: Path, dataset: pydicom.Dataset, header: Header) -> NDArray[Any]:
-    plugin = _PLUGINS.get(known_uid(header.syntax), "")
+    plugin = PLUGINS.get(known_uid(header.syntax), "")
     try:
         return np.asarray(pixel_array(dataset, index=header.frame, correct_unused_bits=False, decoding_plugin=plugin))
     except Exception as error:

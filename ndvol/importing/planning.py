@@ -171,7 +171,7 @@ def root_of(source: str | Path) -> Path:
     """The folder that a source is, or that it lies in when it is a file."""
     path = Path(source)
     if not path.is_file() and not path.is_dir():
-        raise SourceError(f"there is no folder or file {source}", code="no-such-source")
+        raise SourceError(f"there is no folder or file {source}", hint="check the path", code="no-such-source")
     return (path.parent if path.is_file() else path).absolute()
 
 

@@ -7,7 +7,7 @@ from math import floor, log10
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.report.markup import Html, element, join
+from ndvol.markup import Html, element, join
 from ndvol.report.values import Histogram
 
 _WIDTH, _HEIGHT, _TICKS = 300, 90, 16

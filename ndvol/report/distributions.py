@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.catalog import CaseRecord, Catalog
-from ndvol.facts import category_counts
+from ndvol.catalog import CaseRecord, Catalog, category_counts
+from ndvol.markup import Html, element
 from ndvol.report.charts import bar, histogram_chart, strip_chart
 from ndvol.report.gallery import css_colour
-from ndvol.report.markup import Html, element
 from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import note, scroller, section
 from ndvol.report.values import SIDE, TAIL, WINDOWS, histogram

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ndvol.markup import Html, element
 from ndvol.report.charts import interval_chart
-from ndvol.report.markup import Html, element
 from ndvol.report.options import DrawOptions
 from ndvol.report.tables import note, section
 from ndvol.report.windows import KINDS, Draws, Tile

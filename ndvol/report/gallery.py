@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ndvol.categories import CategoryTree
 from ndvol.display import category_colour
-from ndvol.report.markup import Html, element, join
+from ndvol.markup import Html, element, join
 from ndvol.report.mosaics import IMAGES, Mosaic, Picture
 from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import lengths, note, section

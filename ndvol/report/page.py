@@ -9,10 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from ndvol.catalog import Catalog
+from ndvol.markup import Html, element
 from ndvol.report.distributions import category_table, distributions
 from ndvol.report.draws import windows_section
 from ndvol.report.gallery import gallery
-from ndvol.report.markup import Html, element
 from ndvol.report.options import DrawOptions
 from ndvol.report.survey import CaseSurvey
 from ndvol.report.tables import case_table, verdict_table

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import prod
 
 from ndvol.catalog import Catalog
-from ndvol.report.markup import Html, element, join
+from ndvol.markup import Html, element, join
 from ndvol.report.survey import LISTED, CaseSurvey, reason
 from ndvol.tables import counted
 from ndvol.verdict import Verdict

@@ -15,6 +15,7 @@ from ndvol.geometry import Grid, Window
 from ndvol.geometry.indexing import PadMode, check_pad_mode
 from ndvol.sampling.options import check_share, chosen_names
 from ndvol.sampling.target import Target
+from ndvol.sampling.tiles import sample_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,9 @@ class Sample:
     annotations: tuple[ObjectInWindow, ...]
     target: Target
     places: Mapping[str, Place] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        return sample_html(self)
 
     def check_one_grid(self) -> None:
         """Raise `SamplingError` unless all patches lie on one grid."""

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import ndvol
 from ndvol.categories import CategoryTree
 from ndvol.cli import main
+from ndvol.markup import Html, element, text
 from ndvol.report import DrawOptions, ReportOptions, write_report
-from ndvol.report.markup import Html, element, text
 
 SMALL = ReportOptions(DrawOptions(window=(4,), count=2, counted=20))
 NASTY = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>&lt;"
@@ -280,8 +280,8 @@ def test_mistakes_are_told_in_one_line(bundle, tmp_path):
     assert "did you mean 'lesion'?" in run("--category", "lesions")[1]
     assert run("--window", "4x4")[0] == 2
     missing = CliRunner().invoke(main, ["report", str(bundle), "-o", str(tmp_path / "no" / "x.html"), "--windows", "0"])
-    assert missing.exit_code == 1
-    assert "cannot write" in missing.output
+    assert missing.exit_code == 2
+    assert "there is no folder" in missing.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ndvol.commands import EXIT_PARTLY, parse_window
+from ndvol.commands import EXIT_PARTLY, check_output, parse_window
 from ndvol.tables import counted, size_text
 
 
@@ -27,6 +27,7 @@ def report(
     from ndvol.opening import open_catalog
     from ndvol.report import DrawOptions, ReportOptions, write_report
 
+    check_output(output, "--output")
     options = ReportOptions(DrawOptions(parse_window(window), windows, category, seed))
     catalog = open_catalog(bundle)
     problems = write_report(catalog, output, options, progress=True)
