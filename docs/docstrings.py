@@ -15,7 +15,7 @@ import griffe
 
 _RULE = re.compile(r"-{3,}|={3,}")
 _ENTRY = re.compile(r"(?P<names>\*{0,2}\w[\w.]*(?:, \*{0,2}\w[\w.]*)*) : (?P<text>.*)")
-_ERROR = re.compile(r"(?<=[.;] )([A-Z]\w+Error) : ")
+_FURTHER = re.compile(r"(?<=[.;] )((?:\w+, )*\w+) : ")
 _TABLE = re.compile(r"=+( +=+)+")
 
 
@@ -95,12 +95,15 @@ def _entries(block: list[str]) -> Iterator[list[str]]:
 def _entry(lines: list[str]) -> str:
     """``name : text`` as an item of a list, with the paragraphs below it."""
     match = _ENTRY.match(lines[0])
-    body = textwrap.dedent("\n".join(lines[1:])).strip("\n")
+    body = textwrap.dedent("\n".join(lines[1:]))
     if not match:
         return f"- {_prose(' '.join([lines[0], body]).strip())}"
-    names = ", ".join(f"`{name}`" for name in match["names"].split(", "))
-    text = _ERROR.sub(r"`\1`: ", f"{match['text']}\n{body}".strip())
-    return textwrap.indent(f"- {names}: {_prose(text)}", "    ")[4:]
+    text = _FURTHER.sub(lambda found: f"{_code(found[1])}: ", f"{match['text']}\n{body}".strip())
+    return textwrap.indent(f"- {_code(match['names'])}: {_prose(text)}", "    ")[4:]
+
+
+def _code(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _paragraph(block: list[str]) -> Iterator[str]:
