@@ -44,11 +44,12 @@ def _section(command: click.Command, parent: click.Context, name: str) -> Iterat
 
 def _row(option: click.Option, context: click.Context) -> str:
     names = ", ".join(f"`{name}`" for name in option.opts)
-    value = "" if option.is_flag else f" `{option.make_metavar(context)}`"
+    # Choices come as [a|b]; a row of a table breaks at blanks.
+    value = "" if option.is_flag else f" `{option.make_metavar(context).strip('[]').replace('|', ' | ')}`"
     default = option.get_default(context)
     # The number of cores differs from machine to machine.
     stated = "the number of cores" if option.name == "jobs" else f"`{default}`"
     said = option.help or ""
     if option.show_default or option.name == "jobs":
         said += f" Default: {stated}."
-    return f"| {names}{value} | {said.strip()} |".replace("\\", "").replace(" `[", " `").replace("]` |", "` |")
+    return f"| {names}{value} | {said.strip()} |"
