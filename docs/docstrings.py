@@ -1,7 +1,7 @@
 """The docstrings of ndvol as Markdown, for mkdocstrings.
 
-They are numpydoc, kept short: prose may follow a section, and several errors may share a line. Griffe's own parser takes
-such prose for parameters, so the text is turned into Markdown here and shown as it is.
+They are numpydoc, kept short: prose may follow a section, and several errors may share a line. Griffe's own parser
+takes such prose for parameters, so the text is turned into Markdown here and shown as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Docstrings(griffe.Extension):
 
 
 def to_markdown(docstring: str) -> str:
-    """A docstring as Markdown: sections as bold words, entries as lists, examples as fenced blocks, rst tables as tables.
+    """A docstring as Markdown: sections as bold words, entries as lists, examples as fenced blocks, tables as tables.
 
     >>> print(to_markdown("First.\\n\\nRaises\\n------\\nIndexError : past the end.\\n\\n>>> 1 + 1\\n2"))
     First.

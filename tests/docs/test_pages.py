@@ -54,11 +54,7 @@ SETTINGS = {
         f"concepts/{page}.md": Setting(("bundle",))
         for page in ("geometry", "windows", "categories", "files", "randomness")
     },
-    **{
-        f"howto/{page}.md": Setting(("bundle", "raw"))
-        for page in ("import", "labels", "sampling", "inference", "loader", "monai", "torchio", "arrays", "levels")
-        + ("speed", "export", "privacy", "verify")
-    },
+    **{f"howto/{page.stem}.md": Setting(("bundle", "raw")) for page in (PAGES / "howto").glob("*.md")},
     "reference/codes.md": Setting(("bundle",)),
     "howto/nnunet.md": Setting(("Dataset001_Liver", "nnUNet_preprocessed")),
     "README.md Two commands": Setting(),
@@ -72,7 +68,7 @@ SETTINGS = {
     "README.md You know ndsampler": Setting(
         ("bundle",),
         "import ndvol; catalog = ndvol.open('bundle/').subset(['toy-0', 'toy-1'])",
-        {"(96, 96, 96)": "(16, 32, 32)"},
+        {"(96, 96, 96)": "(16, 32, 32)", "shapes8": "shapes1"},
     ),
     "README.md You train with PyTorch": Setting(
         ("bundle",),

@@ -12,7 +12,10 @@ from ndvol.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = DOCS / "pages"
-_LOADED = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']([^"']+)|<link\b[^>]*\bhref=["']([^"']+)|url\(([^)]+)\)""")
+_LOADED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']([^"']+)|<link\b[^>]*\bhref=["']([^"']+)|url\(([^)]+)\)"""
+)
+"""What a page loads by itself."""
 
 
 def test_the_api_page_has_every_public_name():
