@@ -64,6 +64,7 @@ _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
     show_default=True,
     help="What the images of one case share; auto: the folder layout tells.",
 )
+@click.option("--follow-links", is_flag=True, help="Read links to files that lead out of SOURCE too.")
 @click.option(
     "--on-gap",
     type=click.Choice(["refuse", "mask", "resample"]),

@@ -42,6 +42,7 @@ class Part:
     dtype : of the volume.
     grid : in storage order.
     files : that it was read from besides the HDF5 file.
+    of_case : whether it is one image of a case that the file is, and not a case of its own.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Part:
     attributes: dict[str, float | int | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    of_case: bool = False
 
     def placed(self, spacing_mm: Sequence[float] | None, *warnings: str) -> Part:
         """The same volume with a spacing in storage order; None where it is unknown."""

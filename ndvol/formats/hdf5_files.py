@@ -27,7 +27,8 @@ _SHARED = (".hdf", ".he5")
 class Hdf5Reader:
     """Reads ``.h5``, ``.hdf5``, ``.hdf`` and ``.he5``.
 
-    - fastMRI: ``reconstruction_rss`` and ``reconstruction_esc``, with the spacing of the ISMRMRD header.
+    - fastMRI: ``reconstruction_rss`` and ``reconstruction_esc``, with the spacing of the ISMRMRD header. Where a file
+      has both, they are images of one case.
     - BigDataViewer: level 0 of every setup over all times, with the voxel size of the XML file beside it.
     - Any other file: the data set that `ReadOptions.dataset` names, else the only one that may be a volume.
 
@@ -145,17 +146,19 @@ def _file_series(root: Path, options: ReadOptions, path: str) -> list[Series] | 
 def _series(path: str, part: Part, options: ReadOptions) -> Series:
     stem = path.rpartition(".")[0]
     name = stem.rpartition("/")[2]
+    apart = bool(part.name) and not part.of_case
     return Series(
         reader=Hdf5Reader.name,
         source=f"{path}#{part.name}" if part.name else path,
         files=(path, *part.files),
-        key=f"{stem}#{part.name}" if part.name else stem,
-        name=f"{name}-{part.name}" if part.name else name,
+        key=f"{stem}#{part.name}" if apart else stem,
+        name=f"{name}-{part.name}" if apart else name,
         modality=part.modality,
         axes=part.grid.axes,
         shape=part.grid.shape,
         dtype=str(part.dtype),
         spacing=None if part.grid.unit == "unknown" else part.grid.spacing,
+        volume=part.name if part.of_case else "",
         warnings=part.warnings,
         reading=options,
         recipe=part.name,

@@ -48,7 +48,9 @@ def fastmri_parts(path: str, file: Any, size: int) -> list[Part]:
     parts = [replace(part_of(path, get_dataset(file, name), size), modality="MR", warnings=()) for name in names]
     recon = _recon_space(file)
     parts = [_with_field_of_view(part, recon) for part in parts]
-    return parts if len(parts) == 1 else [replace(p, name=n) for p, n in zip(parts, names, strict=True)]
+    # Several are made of the same scan.
+    several = [replace(p, name=n, of_case=True) for p, n in zip(parts, names, strict=True)]
+    return parts if len(parts) == 1 else several
 
 
 def _recon_space(file: Any) -> dict[str, tuple[float, float, float]]:

@@ -236,7 +236,9 @@ def _check_extensions(root: Path, path: str) -> None:
 def _head(root: Path, path: str, image: Any) -> _Head:
     proxy = image.dataobj
     layout = file_axes(path, image.header, proxy.dtype)
-    file = root / confined(root, path, Path(image.file_map["image"].filename).name)
+    name = Path(image.file_map["image"].filename).name
+    # What the caller named himself may be a link to anywhere.
+    file = root / (path if name == Path(path).name else confined(root, path, name))
     _check_size(path, file, int(proxy.offset) + prod(layout.sizes) * layout.stored.itemsize)
     grid, warnings = _grid(path, image.header, layout.axes, layout.shape)
     facts, notes = axis_facts(image.header, layout.axes)

@@ -19,14 +19,17 @@ from ndvol.formats import Series
 from ndvol.formats.slices import SUFFIX, slice_categories
 from ndvol.importing.bids import DERIVATIVES, BidsName, bids_name
 
-IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesval", "img"})
+IMAGE_FOLDERS = frozenset({"image", "images", "imagestr", "imagests", "imagesva", "imagesval", "img"})
 LABEL_FOLDERS = frozenset(
-    {"label", "labels", "labelstr", "labelsts", "labelsval", "mask", "masks", "seg", "segmentation", "segmentations"}
+    {
+        *("label", "labels", "labelstr", "labelsts", "labelsva", "labelsval"),
+        *("mask", "masks", "seg", "segmentation", "segmentations"),
+    }
 )
 """Names of folders that hold images and their labels; compared in lower case."""
 SEGMENTATION = "SEG"
 """Modality of a series that says itself that it is a segmentation."""
-_PART = re.compile(r"(tr|ts|val)$")
+_PART = re.compile(r"(tr|ts|val?)$")
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
 """nnU-Net's names of images: ``<case>_<channel>``."""
 

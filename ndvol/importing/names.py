@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from ndvol.importing.bids import LABEL_SUFFIXES
-from ndvol.importing.layouts import LABEL_FOLDERS, Place
+from ndvol.importing.layouts import IMAGE_FOLDERS, LABEL_FOLDERS, Place
 from ndvol.importing.options import ImportOptions
 from ndvol.importing.privacy import Privacy, from_dicom
 
@@ -50,7 +50,10 @@ def proposed_name(
     if hidden is not None:
         return hidden, None
     folder = PurePosixPath(series.files[0]).parent
-    return plain if study else first.case, folder.parent if options.case_by == "folder" else folder
+    if options.case_by == "folder":
+        # The case is called like its folder already.
+        folder = folder.parent.parent if folder.name.lower() in IMAGE_FOLDERS else folder.parent
+    return plain if study else first.case, folder
 
 
 def case_names(proposals: Sequence[tuple[str, PurePosixPath | None]]) -> list[str]:

@@ -58,6 +58,8 @@ class ImportOptions:
         UIDs, so it says nothing about the sequence. A label goes to the image on whose grid it lies, a structure to
         the image that it names. The first image of a case, whose axes and shape stand in the catalogue and whose
         planes are the preview, is one on whose grid a label lies, then CT before others and PET after, then by name.
+    follow_links : whether links to files outside of the source are read. By default they are passed over, because what
+        lies outside was not given to be imported; links within the source are read, links to folders never.
     phi : what may name a person. Headers pass by allow-list in every profile; burned-in text is flagged where it is
         likely and never removed.
 
@@ -99,6 +101,7 @@ class ImportOptions:
     phi_map: str | None = None
     levels: int = 1
     codec: str = "fast"
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         choices = (

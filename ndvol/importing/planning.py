@@ -44,8 +44,10 @@ def plan_import(source: str | Path, options: ImportOptions | None = None, *, job
 
 
 def _plan(source: str | Path, options: ImportOptions, privacy: Privacy, jobs: int) -> ImportPlan:
-    root, files = list_files(source)
-    label_root, label_files = list_files(options.labels) if options.labels else (root, [])
+    root, files = list_files(source, follow_links=options.follow_links)
+    label_root, label_files = root, list[str]()
+    if options.labels:
+        label_root, label_files = list_files(options.labels, follow_links=options.follow_links)
     given = {label_root / file for file in label_files}
     files = [file for file in files if root / file not in given]
     tables = read_tables(root, files)
@@ -173,10 +175,11 @@ def root_of(source: str | Path) -> Path:
     return (path.parent if path.is_file() else path).absolute()
 
 
-def list_files(source: str | Path) -> tuple[Path, list[str]]:
+def list_files(source: str | Path, *, follow_links: bool = False) -> tuple[Path, list[str]]:
     """The root folder and, relative to it, all files below in sorted order; a single file is its folder's only one.
 
-    Hidden files, hidden folders and bundles are passed over, and links that lead out of the root are not followed.
+    Hidden files, hidden folders and bundles are passed over. Links to files that lead out of the root are passed over
+    unless `follow_links`; links to folders always are.
     """
     root = root_of(source)
     if Path(source).is_file():
@@ -193,7 +196,7 @@ def list_files(source: str | Path) -> tuple[Path, list[str]]:
         for entry in os.scandir(folder):
             # Folders that are links are not descended: only a link to a file can lead out.
             leads_out = entry.is_symlink() and not Path(entry).resolve().is_relative_to(real)
-            if entry.is_file() and not leads_out and not entry.name.startswith("."):
+            if entry.is_file() and (follow_links or not leads_out) and not entry.name.startswith("."):
                 files.append(entry.name if below == "." else f"{below}/{entry.name}")
     return root, sorted(files)
 

@@ -1,4 +1,4 @@
-"""Direct reading: windows of a chunked data set without HDF5's one lock and its filter pipeline.
+"""Direct reading: windows of a data set without HDF5's one lock and its filter pipeline.
 
 The table of chunks is read once; from then on a window is a hash, a decoder and a copy per chunk, in any number of
 processes. What does not qualify is read through h5py; three named predicates decide, and the environment variable
@@ -14,7 +14,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
-from itertools import product
+from itertools import compress, product
 from math import ceil, prod
 from typing import Any
 
@@ -28,6 +28,7 @@ from ndvol.errors import DamageError
 from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store.codec import BLOSC_FILTER
+from ndvol.store.contiguous import ContiguousReader, is_contiguous
 from ndvol.store.manifest import ChunkTable, Rows
 
 FLETCHER_BYTES = 4
@@ -44,7 +45,7 @@ _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
 
 
-def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | None:
+def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | ContiguousReader | None:
     """A reader for `dataset`, or None when h5py has to read it.
 
     Parameters
@@ -53,6 +54,8 @@ def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | 
     """
     if os.environ.get("NDVOL_DIRECT") == "0":
         return None
+    if is_contiguous(dataset):
+        return ContiguousReader(dataset)
     if not (is_chunked(dataset) and has_known_filters(dataset) and is_guarded(dataset, listed)):
         return None
     table = ChunkTable.of(dataset, listed)
@@ -75,7 +78,7 @@ def is_guarded(dataset: h5py.Dataset, listed: Rows | None) -> bool:
 
 
 class DirectReader:
-    """Windows of one data set, chunk by chunk; see `direct_reader`."""
+    """Windows of one chunked data set; see `direct_reader`."""
 
     def __init__(self, dataset: h5py.Dataset, table: ChunkTable) -> None:
         self._path, self._name = dataset.file.filename, dataset.name
@@ -106,30 +109,42 @@ class DirectReader:
         buffer = self._buffer()
         numbers, parts = self._shared(clips, outs)
         for number, row, pieces in zip(numbers.tolist(), self._table.rows(numbers), parts, strict=True):
-            if row[1]:
-                chunk = self._load(number, *row, buffer)
-                for out, source, target in pieces:
-                    out[target] = chunk[source]
-            elif row[2]:
-                raise self._damage(number, "is missing")
-            else:
-                for out, _, target in pieces:
-                    out[target] = self._fill
+            chunk = self._load(number, *row, buffer)
+            for out, source, target in pieces:
+                out[target] = chunk[source]
 
     def _shared(
         self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]
     ) -> tuple[NDArray[np.int64], Iterable[Sequence[_Part]]]:
-        """The numbers of the chunks that windows touch, and all that is to be copied out of each."""
+        """The numbers of the stored chunks that windows touch, and all that is to be copied out of each."""
         if len(clips) == 1:
-            numbers, pairs = self._parts(clips[0])
+            numbers, pairs = self._stored(clips[0], outs[0])
             return numbers, (((outs[0], source, target),) for source, target in pairs)
         shared: dict[int, list[_Part]] = {}
         for clip, out in zip(clips, outs, strict=True):
-            numbers, pairs = self._parts(clip)
+            numbers, pairs = self._stored(clip, out)
             for number, (source, target) in zip(numbers.tolist(), pairs, strict=True):
                 shared.setdefault(number, []).append((out, source, target))
         order = sorted(shared)
         return np.array(order, np.int64), [shared[number] for number in order]
+
+    def _stored(self, clip: Clip, out: NDArray[Any]) -> tuple[NDArray[np.int64], Iterable[tuple[Slices, Slices]]]:
+        """`_parts` of the chunks that are stored; where some are not, all of the window is filled first.
+
+        One fill of all is faster than one for each chunk, of which a label volume hardly stores any.
+        """
+        numbers, pairs = self._parts(clip)
+        stored = self._table.sizes[numbers] > 0
+        if stored.all():
+            return numbers, pairs
+        self._check_absent(numbers[~stored])
+        out[clip.placement] = self._fill
+        return numbers[stored], compress(pairs, stored.tolist())
+
+    def _check_absent(self, numbers: NDArray[np.int64]) -> None:
+        """Raise when the manifest lists a chunk that is not stored."""
+        if self._table.hashes is not None and (listed := np.flatnonzero(self._table.hashes[numbers])).size:
+            raise self._damage(int(numbers[listed[0]]), "is missing")
 
     def cost(self, clip: Clip) -> tuple[int, int]:
         """Bytes that `clip` takes from the file, and bytes that they decode to."""

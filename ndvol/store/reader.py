@@ -16,6 +16,7 @@ from ndvol.geometry import Clip, Grid, Window
 from ndvol.geometry.pyramid import grids_of_shapes
 from ndvol.hdf5 import READ_ERRORS, get
 from ndvol.label_index import LabelIndex
+from ndvol.store.contiguous import ContiguousReader
 from ndvol.store.direct import DirectReader, direct_reader
 from ndvol.store.hdf5 import get_text, open_dataset, open_file, open_with_notes, read_table
 from ndvol.store.manifest import MANIFEST, read_manifest
@@ -122,7 +123,7 @@ class Hdf5Source:
         return self._index
 
 
-def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | None:
+def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | ContiguousReader | None:
     """The direct reader of a data set, made on first use for as long as the file stays open."""
     try:
         if MANIFEST not in notes:
@@ -132,7 +133,7 @@ def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectRe
             notes[name] = direct_reader(dataset, listed)
     except READ_ERRORS as error:
         raise _as_damage(error, dataset.file.filename) from error
-    found: DirectReader | None = notes[name]
+    found: DirectReader | ContiguousReader | None = notes[name]
     return found
 
 

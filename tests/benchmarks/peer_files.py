@@ -60,11 +60,12 @@ def make_cohort(folder: Path, cases: int, depth: int) -> Cohort:
 
 def write_plain(cohort: Cohort) -> list[Path]:
     """As ndvol stores them with ``--codec none``."""
-    paths = []
+    paths = [cohort.folder / f"{name}-plain.h5" for name in cohort.names]
+    if paths[0].exists():
+        return paths
     grid = Grid.regular("zyx", cohort.images[0].shape, spacing=SPACING)
-    for name, image, labels in zip(cohort.names, cohort.images, cohort.labels, strict=True):
-        paths.append(cohort.folder / f"{name}-plain.h5")
-        with CaseWriter(paths[-1], case=name, uuid="none", codec="none") as writer:
+    for path, name, image, labels in zip(paths, cohort.names, cohort.images, cohort.labels, strict=True):
+        with CaseWriter(path, case=name, uuid="none", codec="none") as writer:
             writer.add_image("CT", image, grid)
             writer.add_label("labels", labels, grid, categories=NAMES)
     return paths
@@ -75,6 +76,8 @@ def write_nnunet(cohort: Cohort) -> Path:
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
     folder = cohort.folder / "nnunet"
+    if folder.exists():
+        return folder
     folder.mkdir()
     for name, image, labels in zip(cohort.names, cohort.images, cohort.labels, strict=True):
         data, seg = image[None].astype(np.float32), labels[None].astype(np.int8)
@@ -109,17 +112,18 @@ def write_medh5(cohort: Cohort) -> list[Path]:
     from medh5.io.nifti import from_nifti
 
     folder = cohort.folder / "medh5"
+    paths = [folder / f"{name}.medh5" for name in cohort.names]
+    if folder.exists():
+        return paths
     folder.mkdir()
-    paths = []
     grid = Grid.regular("zyx", cohort.images[0].shape, spacing=SPACING)
-    for name, labels in zip(cohort.names, cohort.labels, strict=True):
+    for path, name, labels in zip(paths, cohort.names, cohort.labels, strict=True):
         masks: dict[str, Any] = {}
         for value, category in NAMES.items():
             masks[category] = folder / "masks" / name / f"{category}.nii.gz"
             write_nifti(masks[category], (labels == value).astype(np.uint8), grid)
         image = cohort.raw / "images" / f"{name}.nii.gz"
-        paths.append(folder / f"{name}.medh5")
-        from_nifti({"CT": image}, paths[-1], masks=masks, modalities={"CT": "CT"}, codec="training")
+        from_nifti({"CT": image}, path, masks=masks, modalities={"CT": "CT"}, codec="training")
     subprocess.run([Path(sys.executable).with_name("medh5"), "index", "build", *paths], check=True, capture_output=True)
     return paths
 

@@ -1,15 +1,12 @@
-"""The rows that need no other loader: draws, opening, hashes, sizes, memory, size of the volume."""
+"""The rows that need no other loader: draws, opening, hashes, sizes."""
 
 from __future__ import annotations
 
 import copy
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +24,6 @@ def all_rows(cohort: Cohort) -> Iterator[dict[str, Any]]:
     yield from opening(cohort)
     yield hashes(cohort)
     yield from sizes(cohort)
-    yield flat(cohort)
-    yield large(cohort.folder)
 
 
 def median_ms(work: Callable[[int], Any], count: int = 60) -> float:
@@ -150,50 +145,3 @@ def sizes(cohort: Cohort) -> Iterator[dict[str, Any]]:
             writer.add_image("CT", cohort.images[0], Grid.regular("zyx", cohort.images[0].shape, spacing=(2, 1, 1)))
         size = path.stat().st_size / packed
         yield {"what": f"file size, profile {profile}, against .nii.gz", "value": f"{size:.2f} ×", "mark": mark}
-
-
-FLAT = """
-import os, sys
-import ndvol, ndvol.torch
-import numpy as np
-def rss(): return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-def files(): return len(os.listdir("/proc/self/fd"))
-sampler = ndvol.VolumeSampler(ndvol.open(sys.argv[1]), (48, 48, 48), strategy=ndvol.Positive(), length=10_000)
-start = rss()
-marks = []
-for k in range(10_000):
-    sampler[k]
-    if k % 2000 == 1999:
-        marks.append((rss(), files()))
-peak = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(start, peak, *(f"{round(memory)} MiB {n}" for memory, n in marks), sep="|")
-"""
-
-
-def flat(cohort: Cohort) -> dict[str, Any]:
-    """Resident memory over 10,000 samples of 48³; pages of the mapped files count while they are cached."""
-    out = subprocess.run([sys.executable, "-c", FLAT, str(cohort.bundle)], capture_output=True, text=True, check=True)
-    start, peak, *marks = out.stdout.strip().split("|")
-    return {
-        "what": "10,000 samples: memory over the imports, resident and descriptors after 2,000 … 10,000",
-        "value": f"peak +{float(peak) - float(start):.0f} MiB; {marks[0]} … {marks[-1]}",
-        "mark": "≤ 300 MB, flat",
-    }
-
-
-def large(folder: Path) -> dict[str, Any]:
-    """Samples of 64³ from a volume of 2048³ bytes of noise against one of 256³."""
-    block = np.random.default_rng(0).integers(0, 16, (256, 256, 256), dtype=np.uint8)
-    ms = {}
-    for side in (256, 2048):
-        array = block if side == 256 else np.tile(block, (8, 8, 8))
-        path = folder / f"{side}.h5"
-        with CaseWriter(path, case=str(side), uuid="u") as writer:
-            writer.add_image("CT", array, Grid.regular("zyx", array.shape, spacing=(1, 1, 1)))
-        del array
-        ms[side] = window_ms(open_case(path), 64)
-    return {
-        "what": "64³ window from 2048³ against 256³",
-        "value": f"{ms[2048] / ms[256]:.2f} × ({ms[256]:.2f} ms)",
-        "mark": "≤ 1.3",
-    }

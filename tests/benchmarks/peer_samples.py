@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,14 @@ def sample_rows(cohort: Cohort, samples: int) -> Iterator[dict[str, Any]]:
     if installed("monai"):
         makers["MONAI RandCropByLabelClassesd"] = lambda n, w: monai_loader(cohort, few, w, cached=False)
         makers["MONAI the same, cached"] = lambda n, w: monai_loader(cohort, n, w, cached=True)
+    if installed("ndsampler"):
+        makers["ndsampler, slice videos"] = lambda n, w: ndsampler_loader(cohort, few, w)
     marks = {"medh5 PatchDataset": "≥ 5", "nnU-Net (class locations, Blosc2)": "≥ 2.5", "TorchIO Queue": "≥ 100"}
-    marks |= {"MONAI RandCropByLabelClassesd": "≥ 300", "MONAI the same, cached": "≥ 30"}
+    marks |= {
+        "MONAI RandCropByLabelClassesd": "≥ 300",
+        "MONAI the same, cached": "≥ 30",
+        "ndsampler, slice videos": "≥ 100",
+    }
     own: dict[int, float] = {}
     for workers in (0, 2):
         for name, make in makers.items():
@@ -166,3 +173,46 @@ class Repeated(Dataset):
 
     def __getitem__(self, index: int) -> Any:
         return self.data[index % len(self.data)]  # type: ignore[arg-type]
+
+
+class NdsamplerSamples(Dataset):
+    """Windows about annotations of the slice export, each slice a frame of a video, by ndsampler's `load_sample`."""
+
+    def __init__(self, cohort: Cohort, samples: int) -> None:
+        import kwcoco
+        import ndsampler
+
+        # It warns at every sample of what its next release will do.
+        warnings.simplefilter("ignore")
+        folder = cohort.folder / "slices"
+        path = folder / "data.kwcoco.json"
+        if not path.exists():
+            ndvol.export_slices(ndvol.open(cohort.bundle), folder)
+        dset = kwcoco.CocoDataset(str(path))
+        self.samples, self.sampler = samples, ndsampler.CocoSampler(dset)
+        self.frames = {video: list(dset.index.vidid_to_gids[video]) for video in dset.index.videos}
+        self.objects: dict[int, list[int]] = {}
+        for number, row in dset.anns.items():
+            self.objects.setdefault(row["category_id"], []).append(number)
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng(index)
+        own = self.objects[sorted(self.objects)[rng.integers(len(self.objects))]]
+        dset = self.sampler.dset
+        annotation = dset.anns[own[rng.integers(len(own))]]
+        image = dset.imgs[annotation["image_id"]]
+        frames = self.frames[image["video_id"]]
+        x, y, width, height = annotation["bbox"]
+        centre = frames.index(image["id"]), int(y + height / 2), int(x + width / 2)
+        shape = len(frames), image["height"], image["width"]
+        start = [max(0, min(c - p // 2, n - p)) for c, p, n in zip(centre, PATCH, shape, strict=True)]
+        place = [slice(a, a + p) for a, p in zip(start, PATCH, strict=True)]
+        target = {"vidid": image["video_id"], "gids": frames[place[0]], "space_slice": tuple(place[1:])}
+        return {"image": torch.from_numpy(np.ascontiguousarray(self.sampler.load_sample(target)["im"]))}
+
+
+def ndsampler_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    return loader_of(NdsamplerSamples(cohort, samples), workers)

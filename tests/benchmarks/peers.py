@@ -1,4 +1,4 @@
-"""Windows and samples of ndvol against arrays in RAM, h5py, nnU-Net, medh5, TorchIO and MONAI; see README.md.
+"""ndvol against arrays in RAM, h5py, nnU-Net, medh5, TorchIO, MONAI and ndsampler: windows, samples, sizes and more.
 
     python tests/benchmarks/peers.py --json peers.json --plot peers.png
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -19,7 +20,8 @@ from typing import Any
 
 import numpy as np
 import peer_rows
-from peer_files import Cohort, installed, make_cohort, write_plain
+import peer_scale
+from peer_files import Cohort, installed, make_cohort, write_medh5, write_nnunet, write_plain
 from peer_samples import sample_rows
 
 import ndvol
@@ -28,6 +30,7 @@ from ndvol.store import open_case
 
 SIDES = (128, 96, 64, 32)
 MARKS = {128: 1.7, 96: 1.6, 64: 1.6, 32: 2.2}
+PEER_MARKS = {"h5py": 2, "nnU-Net (Blosc2)": 2, "medh5": 3}
 
 Read = Callable[[int, Window], tuple[np.ndarray, np.ndarray]]
 
@@ -38,7 +41,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=270)
     parser.add_argument("--windows", type=int, default=60)
     parser.add_argument("--samples", type=int, default=200, help="per loader; slow peers draw fewer")
-    parser.add_argument("--groups", default="windows,samples,rest")
+    parser.add_argument("--groups", default="cold,windows,samples,rest,scale")
     parser.add_argument("--folder", type=Path, help="keeps the files; a temporary folder by default")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -47,9 +50,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         cohort = make_cohort(Path(folder), options.cases, options.depth)
         groups = {
+            "cold": lambda: cold_rows(cohort),
             "windows": lambda: window_rows(cohort, options.windows),
             "samples": lambda: sample_rows(cohort, options.samples),
             "rest": lambda: peer_rows.all_rows(cohort),
+            "scale": lambda: peer_scale.all_rows(cohort),
         }
         for group in options.groups.split(","):
             for row in groups[group]():
@@ -63,7 +68,7 @@ def main() -> None:
 
 def window_rows(cohort: Cohort, count: int) -> Iterator[dict[str, Any]]:
     """Image and label windows of volumes that are open, in milliseconds and times RAM; the first three are checked."""
-    readers = dict(open_readers(cohort))
+    readers = {name: opened() for name, opened in open_readers(cohort).items()}
     shape = cohort.images[0].shape
     for side in SIDES:
         rng = np.random.default_rng(side)
@@ -86,8 +91,8 @@ def window_rows(cohort: Cohort, count: int) -> Iterator[dict[str, Any]]:
         for name in readers:
             yield {
                 "what": f"window {side}³: {name}",
-                "value": f"{ms[name]:.2f} ms, {ms[name] / ms['RAM']:.2f} × RAM",
-                "mark": f"≤ {MARKS[side]} × RAM" if name == "ndvol" else "",
+                "value": f"{ms[name]:.2f} ms, {ms[name] / ms['RAM']:.2f} × RAM, {ms[name] / ms['ndvol']:.2f} × ndvol",
+                "mark": f"≤ {MARKS[side]} × RAM" if name == "ndvol" else mark_of(name),
                 "side": side,
                 "reader": name,
                 "ms": ms[name],
@@ -95,40 +100,95 @@ def window_rows(cohort: Cohort, count: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def open_readers(cohort: Cohort) -> Iterator[tuple[str, Read]]:
-    yield "RAM", lambda k, w: (cohort.images[k][w.slices].copy(), cohort.labels[k][w.slices].copy())
-    catalog = ndvol.open(cohort.bundle)
-    cases = [catalog[name] for name in cohort.names]
-    label = next(iter(cases[0].labels))
-    yield "ndvol", lambda k, w: (cases[k].images["CT"].read(w), cases[k].labels[label].read(w))
+def mark_of(name: str) -> str:
+    return f"≥ {PEER_MARKS[name]} × ndvol" if name in PEER_MARKS else ""
 
-    plain = [open_case(path) for path in write_plain(cohort)]
-    yield "ndvol, --codec none", lambda k, w: (plain[k].images["CT"].read(w), plain[k].labels["labels"].read(w))
 
+def cold_rows(cohort: Cohort, count: int = 24) -> Iterator[dict[str, Any]]:
+    """Image and label windows of 96³ from files whose pages were dropped, in milliseconds and times ndvol."""
+    names = [name for name in open_readers(cohort) if name != "RAM"]
+    took = {name: statistics.median(in_process(cohort, name, count) for _ in range(3)) for name in names}
+    for name in names:
+        yield {
+            "what": f"window 96³, cold: {name}",
+            "value": f"{took[name]:.2f} ms, {took[name] / took['ndvol']:.2f} × ndvol",
+            "mark": mark_of(name),
+            "ms": took[name],
+        }
+
+
+def in_process(cohort: Cohort, name: str, count: int) -> float:
+    """`read_cold` in a process of its own: pages that a process has mapped are not dropped."""
+    results: Any = multiprocessing.Queue()
+    worker = multiprocessing.Process(target=read_cold, args=(cohort, name, count, results))
+    worker.start()
+    ms: float = results.get()
+    worker.join()
+    return ms
+
+
+def read_cold(cohort: Cohort, name: str, count: int, results: Any) -> None:
+    for path in cohort.folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    rng = np.random.default_rng(0)
+    shape = cohort.images[0].shape
+    read = open_readers(cohort)[name]()
+    begin = time.perf_counter()
+    for _ in range(count):
+        window = Window([int(rng.integers(n - 95)) for n in shape], (96, 96, 96))
+        read(int(rng.integers(len(cohort.images))), window)
+    results.put(1e3 * (time.perf_counter() - begin) / count)
+
+
+def open_readers(cohort: Cohort) -> dict[str, Callable[[], Read]]:
+    """By name what opens the files of a reader; all files are written."""
+    plain = write_plain(cohort)
+    readers: dict[str, Callable[[], Read]] = {
+        "RAM": lambda: lambda k, w: (cohort.images[k][w.slices].copy(), cohort.labels[k][w.slices].copy()),
+        "ndvol": lambda: read_cases([ndvol.open(cohort.bundle)[name] for name in cohort.names]),
+        "ndvol, --codec none": lambda: read_cases([open_case(path) for path in plain]),
+        "h5py": lambda: read_h5py(cohort),
+    }
+    if installed("nnunetv2"):
+        folder = write_nnunet(cohort)
+        readers["nnU-Net (Blosc2)"] = lambda: read_nnunet(cohort, folder)
+    if installed("medh5"):
+        paths = write_medh5(cohort)
+        readers["medh5"] = lambda: read_medh5(paths)
+    return readers
+
+
+def read_cases(cases: list[ndvol.Case]) -> Read:
+    pairs = [(case.images["CT"], next(iter(case.labels.values()))) for case in cases]
+    return lambda k, w: (pairs[k][0].read(w), pairs[k][1].read(w))
+
+
+def read_h5py(cohort: Cohort) -> Read:
     import h5py
     import hdf5plugin  # noqa: F401
 
+    catalog = ndvol.open(cohort.bundle)
     files = [h5py.File(catalog.record(name).path, locking=False) for name in cohort.names]
-    yield "h5py", lambda k, w: (files[k]["images/CT/0"][w.slices], files[k][f"labels/{label}/0"][w.slices])
-    if installed("nnunetv2"):
-        from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
-        from peer_files import write_nnunet
+    label = next(iter(files[0]["labels"]))
+    return lambda k, w: (files[k]["images/CT/0"][w.slices], files[k][f"labels/{label}/0"][w.slices])
 
-        data = nnUNetDatasetBlosc2(str(write_nnunet(cohort)))
-        loaded = [data.load_case(name)[:2] for name in cohort.names]
-        yield "nnU-Net (Blosc2)", lambda k, w: tuple(array[(0, *w.slices)] for array in loaded[k])
-    if installed("medh5"):
-        import medh5
-        from peer_files import write_medh5
 
-        samples = [medh5.open(path) for path in write_medh5(cohort)]
-        yield (
-            "medh5",
-            lambda k, w: (
-                samples[k].images["CT"].read(w.slices),
-                samples[k].annotations["seg"].labelmap(roi=list(w.slices)),
-            ),
-        )
+def read_nnunet(cohort: Cohort, folder: Path) -> Read:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    data = nnUNetDatasetBlosc2(str(folder))
+    loaded = [data.load_case(name)[:2] for name in cohort.names]
+    return lambda k, w: tuple(array[(0, *w.slices)] for array in loaded[k])
+
+
+def read_medh5(paths: list[Path]) -> Read:
+    import medh5
+
+    pairs = [(case.images["CT"], case.annotations["seg"]) for case in map(medh5.open, paths)]
+    return lambda k, w: (pairs[k][0].read(w.slices), pairs[k][1].labelmap(roi=list(w.slices)))
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from ndvol.errors import SourceError
 from ndvol.formats import ReadOptions
 from ndvol.formats.hdf5_files import Hdf5Reader
+from ndvol.importing import import_tree
 from ndvol.store import CaseWriter
 
 READER = Hdf5Reader()
@@ -264,15 +265,18 @@ class TestFastMri:
         file["ismrmrd_header"] = HEADER.format(5, 15)
         assert read().grid.spacing == (3.0, 2.0, 4.0)
 
-    def test_two_reconstructions_are_two_volumes(self, file, tmp_path, scan):
+    def test_two_reconstructions_are_two_images_of_one_case(self, file, tmp_path, scan):
         file["reconstruction_rss"], file["reconstruction_esc"] = NOISE.astype("f4"), NOISE.astype("f4") + 1
         file.close()
         found = scan(READER, tmp_path)
-        assert [(s.source, s.key, s.name) for s in found.series] == [
-            (f"a.h5#reconstruction_{n}", f"a#reconstruction_{n}", f"a-reconstruction_{n}") for n in ("rss", "esc")
+        assert [(s.source, s.key, s.name, s.volume) for s in found.series] == [
+            (f"a.h5#reconstruction_{n}", "a", "a", f"reconstruction_{n}") for n in ("rss", "esc")
         ]
         for k, series in enumerate(found.series):
             np.testing.assert_array_equal(READER.read(tmp_path, series).array, NOISE + k)
+        [(name, case)] = import_tree(tmp_path, tmp_path / "bundle").items()
+        assert (name, list(case.images)) == ("a", ["reconstruction_esc", "reconstruction_rss"])
+        np.testing.assert_array_equal(case.images["reconstruction_esc"], NOISE + 1)
 
     def test_k_space_alone_is_refused(self, file, refused):
         file["kspace"] = np.zeros((5, 2, 12, 7), np.complex64)

@@ -301,6 +301,14 @@ def test_a_folder_is_a_case_and_its_seg_the_label(tmp_path):
     assert sampler[0].images["flair"].shape == (4, 4, 4)
 
 
+def test_cases_of_folders_that_are_called_alike_are_told_apart_by_the_folders_above(tmp_path):
+    for patient in ("p1", "p2"):
+        for name in ("CT", "PET"):
+            write_nifti(tmp_path / "raw" / patient / name / "image" / "x.nii", stored(1, CT_GRID), CT_GRID)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "b", options=FOLDER)
+    assert list(catalog) == ["p1-CT", "p1-PET", "p2-CT", "p2-PET"]
+
+
 def test_a_folder_of_images_has_the_name_of_the_one_that_holds_it(tmp_path):
     for case in ("STS_001", "STS_002"):
         for name, grid in (("CT", CT_GRID), ("PET", PET_GRID)):

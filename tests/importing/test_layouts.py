@@ -92,6 +92,19 @@ def test_the_decathlon(tmp_path):
     np.testing.assert_array_equal(catalog["pancreas_001"].images["CT"], image(1))
 
 
+def test_a_validation_part_pairs_as_the_training_part_does(tmp_path):
+    """As AMOS has it: imagesVa and labelsVa beside imagesTr and labelsTr."""
+    for k, part in enumerate(("Tr", "Va")):
+        write_nifti(tmp_path / "raw" / f"images{part}" / "amos_0001.nii.gz", image(k), GRID)
+        write_nifti(tmp_path / "raw" / f"labels{part}" / "amos_0001.nii.gz", label(k, [0, 1, 2]), GRID)
+    catalog = import_tree(tmp_path / "raw", tmp_path / "bundle")
+    assert list(catalog) == ["imagesTr-amos_0001", "imagesVa-amos_0001"]
+    for k, part in enumerate(("Tr", "Va")):
+        case = catalog[f"images{part}-amos_0001"]
+        assert list(case.labels) == [f"labels{part}"]
+        np.testing.assert_array_equal(case.labels[f"labels{part}"], label(k, [0, 1, 2]))
+
+
 def structures(folder, count, overlap=False):
     """Disjoint masks, or masks each of which shares a plane with the next."""
     masks = {}

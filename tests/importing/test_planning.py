@@ -111,6 +111,23 @@ def test_what_is_listed(tmp_path):
     assert list_files(tmp_path / "b.nii") == (tmp_path, ["b.nii"])
 
 
+def test_links_that_lead_out_are_followed_when_asked_for(tmp_path):
+    write_nifti(tmp_path / "data" / "scan.nii", ARRAY, GRID)
+    root = tmp_path / "raw"
+    (root / "more").mkdir(parents=True)
+    (root / "out.nii").symlink_to(tmp_path / "data" / "scan.nii")
+    (root / "more" / "within.nii").symlink_to("../out.nii")
+    (root / "gone.nii").symlink_to(tmp_path / "nothing")
+    (root / "folder").symlink_to(tmp_path / "data")
+    assert list_files(root) == (root, [])
+    assert list_files(root, follow_links=True) == (root, ["more/within.nii", "out.nii"])
+    with pytest.raises(ImportFailedError):
+        import_tree(root, tmp_path / "b")
+    catalog = import_tree(root, tmp_path / "b", options=ImportOptions(follow_links=True))
+    assert sorted(catalog) == ["out", "within"]
+    np.testing.assert_array_equal(catalog["within"].images["image"], ARRAY)
+
+
 def test_the_plan_is_the_same_for_any_number_of_processes(tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

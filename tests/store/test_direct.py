@@ -7,6 +7,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from ndvol.errors import DamageError
 from ndvol.geometry import Grid, Window
 from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
 from ndvol.store.direct import direct_reader, has_known_filters, is_chunked, is_guarded
@@ -68,6 +69,45 @@ def test_files_of_others_are_read_without_hdf5(tmp_path, no_h5py, how, dtype):
     np.testing.assert_array_equal(volume, voxels(dtype))
     window = Window((-3, 30, 17), (20, 20, 20))
     np.testing.assert_array_equal(volume.read(window)[3:, :7], voxels(dtype)[:17, 30:, 17:37])
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "u1", "<f4", ">f8"])
+@pytest.mark.parametrize("block", [0, 1024])
+def test_contiguous_data_of_others_are_read_without_hdf5(tmp_path, no_h5py, block, dtype):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=block) as file:
+        file["before"] = np.arange(7, dtype=np.uint8)
+        file["x"] = voxels(dtype)
+    volume = open_hdf5(tmp_path / "a.h5", "x", axes="zyx")
+    np.testing.assert_array_equal(volume, voxels(dtype))
+    window = Window((-3, 30, 17), (20, 20, 20))
+    np.testing.assert_array_equal(volume.read(window)[3:, :7], voxels(dtype)[:17, 30:, 17:37])
+    assert volume.source.cost(window) == (17 * 7 * 20 * np.dtype(dtype).itemsize,) * 2
+
+
+def test_contiguous_data_that_were_cut_are_refused(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = voxels()
+    volume = open_hdf5(path, "x", axes="zyx")
+    assert volume[0, 0, 0] == voxels()[0, 0, 0]
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(DamageError, match="cannot be read"):
+        np.asarray(volume)
+
+
+def test_compact_and_unwritten_data_are_read_through_h5py(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("unwritten", (3, 4), "i2", fillvalue=7)
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.COMPACT)
+        space = h5py.h5s.create_simple((2, 3))
+        h5py.h5d.create(file.id, b"compact", h5py.h5t.NATIVE_INT16, space, plist)
+        file["compact"][...] = [[1, 2, 3], [4, 5, 6]]
+        assert direct_reader(file["unwritten"], None) is None
+        assert direct_reader(file["compact"], None) is None
+    assert (np.asarray(open_hdf5(tmp_path / "a.h5", "unwritten", axes="yx")) == 7).all()
+    assert np.asarray(open_hdf5(tmp_path / "a.h5", "compact", axes="yx")).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_chunks_stored_without_their_filter_are_read_through_h5py(tmp_path):
