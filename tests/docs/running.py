@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import shlex
 import subprocess
@@ -67,6 +68,9 @@ class Page:
             return ""
         if command == "echo $?":
             return f"{self.status}\n"
+        if command.startswith("cd "):
+            os.chdir(command.removeprefix("cd "))
+            return ""
         if command.startswith("ndvol ") and not set("|>") & set(command):
             words = shlex.split(command, comments=True)[1:]
             # One process makes the same bytes as many, sooner where there is little to do.
