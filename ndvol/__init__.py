@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ndvol.categories import CategoryTree
     from ndvol.coco import CocoSampler
     from ndvol.errors import NdvolError
-    from ndvol.exporting import export_slices
+    from ndvol.exporting import export_patches, export_slices
     from ndvol.geometry import Clip, Grid, Window
     from ndvol.grid_sampler import GridSample, GridSampler
     from ndvol.importing import ImportOptions, ImportPlan, import_tree, plan_import, read_categories
@@ -41,7 +41,7 @@ _HOMES = {
     "ndvol.categories": ("CategoryTree",),
     "ndvol.coco": ("CocoSampler",),
     "ndvol.errors": ("NdvolError",),
-    "ndvol.exporting": ("export_slices",),
+    "ndvol.exporting": ("export_patches", "export_slices"),
     "ndvol.geometry": ("Clip", "Grid", "Window"),
     "ndvol.grid_sampler": ("GridSample", "GridSampler"),
     "ndvol.importing": ("ImportOptions", "ImportPlan", "import_tree", "plan_import", "read_categories"),
@@ -83,6 +83,7 @@ __all__ = [
     "__version__",
     "demo",
     "errors",
+    "export_patches",
     "export_slices",
     "geometry",
     "hierarchy",

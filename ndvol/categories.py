@@ -171,6 +171,21 @@ class CategoryTree:
         return "\n".join("  " * d + name for d, name in zip(depth, self.names, strict=True))
 
 
+def with_implied_parents(categories: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """kwcoco dictionaries, and one more for each supercategory that is none of them: kwcoco's own rule.
+
+    COCO's files say ``person`` and ``animal`` only as supercategories.
+
+    >>> rows = with_implied_parents([{"id": 1, "name": "cat", "supercategory": "animal"}])
+    >>> CategoryTree.from_coco(rows).names
+    ('animal', 'cat')
+    """
+    rows = list(categories)
+    names = {row.get("name") for row in rows}
+    implied = dict.fromkeys(row["supercategory"] for row in rows if row.get("supercategory"))
+    return [*rows, *({"name": name} for name in implied if name not in names)]
+
+
 def _assign_ids(rows: list[Mapping[str, Any]]) -> dict[str, int]:
     given = [row["id"] for row in rows if row.get("id") is not None]
     if len(set(given)) != len(given):

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from ndvol.commands import EXIT_PARTLY
+from ndvol.commands import EXIT_PARTLY, window_sizes
+
+if TYPE_CHECKING:
+    from ndvol.catalog import Catalog
+
+FORMS = {
+    "nifti": ("export_nifti", "a file per volume, oriented as its source"),
+    "nrrd": ("export_nrrd", "the same in NRRD, labels as segmentations of 3D Slicer"),
+    "portable": ("export_portable", "the same in HDF5 that 3D Slicer (ITK) and ParaView (VTK) open"),
+    "nnunet": ("export_nnunet", "nnU-Net's raw layout"),
+    "slices": (
+        "export_slices",
+        "a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler",
+    ),
+}
+"""By form: the function of `ndvol.exporting` that writes the cases in it, and what it is."""
+PATCHES = "patches"
+"""The form that is none of the cases, but of windows drawn from them."""
+_DRAWING = ("window", "count", "category", "seed")
+"""Options of that form alone."""
 
 
 @click.command()
@@ -17,23 +39,37 @@ from ndvol.commands import EXIT_PARTLY
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["nifti", "nnunet", "slices"]),
+    type=click.Choice([*FORMS, PATCHES]),
     required=True,
-    help="nifti: a file per volume, oriented as its source. nnunet: nnU-Net's raw layout. slices: a kwcoco video per "
-    "case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler.",
+    help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items())
+    + " patches: drawn windows with their labels and targets in one HDF5 file, patches.h5.",
 )
+@click.option("-w", "--window", default="64", show_default=True, help="patches: voxels per axis, 64 or 32,96,96.")
+@click.option("--count", type=click.IntRange(1), default=1000, show_default=True, help="patches: how many windows.")
+@click.option(
+    "--category",
+    multiple=True,
+    help="patches: draw one half with this category or one below it, and the other without; repeatable. By default "
+    "windows are drawn anywhere.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="patches: another draws others.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
-def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
+def export(bundle: Path, folder: Path, form: str, as_json: bool, **drawing: Any) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
-    from ndvol.exporting import export_nifti, export_nnunet, export_slices
     from ndvol.opening import open_catalog
 
+    source = click.get_current_context().get_parameter_source
+    given = [name for name in _DRAWING if source(name) is not ParameterSource.DEFAULT]
+    if given and form != PATCHES:
+        raise click.UsageError(f"--{given[0]} goes with --to patches only")
     catalog = open_catalog(bundle)
-    refused = {}
-    if form == "slices":
-        export_slices(catalog, folder, progress=True)
-    else:
-        refused = (export_nifti if form == "nifti" else export_nnunet)(catalog, folder, progress=True)
+    if form == PATCHES:
+        _export_patches(catalog, folder, drawing, as_json)
+        return
+    write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
+    result = write(catalog, folder, progress=True)
+    # What is written as one file, whole or not at all, refuses no single case.
+    refused = result if isinstance(result, dict) else {}
     if as_json:
         reasons = {name: str(error) for name, error in refused.items()}
         click.echo(json.dumps({"folder": str(folder), "form": form, "cases": len(catalog), "refused": reasons}))
@@ -43,3 +79,19 @@ def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
         click.echo(f"{len(catalog) - len(refused)} of {len(catalog)} cases as {form} -> {folder}")
     if refused:
         sys.exit(EXIT_PARTLY)
+
+
+def _export_patches(catalog: Catalog, folder: Path, drawing: dict[str, Any], as_json: bool) -> None:
+    from ndvol.exporting import export_patches
+    from ndvol.sampler import VolumeSampler
+    from ndvol.sampling import Mix, Negative, Positive
+
+    names = drawing["category"]
+    strategy = Mix({Positive(names): 1, Negative(names): 1}) if names else None
+    window = window_sizes(drawing["window"], catalog)
+    sampler = VolumeSampler(catalog, window, strategy=strategy, seed=drawing["seed"], length=drawing["count"])
+    path = export_patches(sampler, folder / "patches.h5", progress=True)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "form": PATCHES, "windows": len(sampler)}))
+    else:
+        click.echo(f"{len(sampler)} windows -> {path}")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.catalog.catalog import CaseRecord, Objects
-from ndvol.categories import CategoryTree
+from ndvol.categories import CategoryTree, with_implied_parents
 from ndvol.errors import CatalogError, NdvolError
 
 BOXES = "boxes"
@@ -49,7 +49,7 @@ def columns_from_coco(data: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     CatalogError : when an image or annotation cannot be understood.
     CategoryError : when the categories form no tree.
     """
-    tree = CategoryTree.from_coco(_rows(data, "categories"))
+    tree = CategoryTree.from_coco(with_implied_parents(_rows(data, "categories")))
     index = {category_id: i for i, category_id in enumerate(tree.ids)}
     grouped: dict[Any, list[Mapping[str, Any]]] = {}
     for annotation in _rows(data, "annotations"):

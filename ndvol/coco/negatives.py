@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.categories import CategoryTree
+from ndvol.categories import CategoryTree, with_implied_parents
 from ndvol.coco.annotations import Annotations
 from ndvol.coco.frame import Frame
 from ndvol.coco.frames import Frames
@@ -128,7 +128,7 @@ def _examined(dset: Any) -> list[int]:
     named = {gid: tuple(f.get("examined", ())) for gid, f in facts.items() if isinstance(f, Mapping)}
     if not named:
         return list(facts)
-    tree = CategoryTree.from_coco(dset.cats.values())
+    tree = CategoryTree.from_coco(with_implied_parents(dset.cats.values()))
     used = {a.get("category_id") for a in dset.anns.values()} - {None}
     sought = {tree.index_of_id(category) for category in used}
     complete = {names: sought <= examined_categories(tree, names) for names in set(named.values())}

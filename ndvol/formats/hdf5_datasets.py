@@ -112,8 +112,13 @@ def candidates(file: Any) -> list[Any]:
     return found
 
 
-def part_of(path: str, dataset: Any, size: int) -> Part:
-    """The volume in one audited data set of the file `path` of `size` bytes; spacing where it states one."""
+def part_of(path: str, dataset: Any, size: int, letters: str = "") -> Part:
+    """The volume in one audited data set of the file `path` of `size` bytes; spacing where it states one.
+
+    Parameters
+    ----------
+    letters : the axes, where the layout of the file tells; by default what the data set states, or its number of axes.
+    """
     where = f"{dataset.name} of {path}"
     if dataset.dtype.kind == "c":
         hint = "take the magnitude, or reconstruct k-space to images first"
@@ -127,7 +132,7 @@ def part_of(path: str, dataset: Any, size: int) -> Part:
     if needed > size * DEFLATE_RATIO:
         raise truncated(where, f"a file of {size} bytes", needed)
     _refuse_packed(where, dataset)
-    stated = _stated_axes(where, dataset)
+    stated = letters or _stated_axes(where, dataset)
     letters = stated or _BY_NUMBER.get(len(shape), "")
     if len(letters) != len(shape):
         raise SourceError(

@@ -1,4 +1,4 @@
-"""HDF5 files of others: fastMRI, BigDataViewer, and any file by one of its data sets."""
+"""HDF5 files of others: fastMRI, ITK, BigDataViewer, and any file by one of its data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ndvol.formats import DEFAULT_READING, ReadOptions, Scan, Series, VolumeData
 from ndvol.formats.faults import reason
 from ndvol.formats.guarded import in_child
 from ndvol.formats.hdf5_datasets import Part, candidates, part_of, read_part
-from ndvol.formats.hdf5_kinds import bdv_parts, fastmri_parts, is_bdv, is_fastmri
+from ndvol.formats.hdf5_kinds import bdv_parts, fastmri_parts, is_bdv, is_fastmri, is_itk, itk_part
 from ndvol.formats.values import as_stored
 from ndvol.hdf5 import get_dataset, open_once
 from ndvol.verdict import Verdict
@@ -30,11 +30,12 @@ class Hdf5Reader:
     - fastMRI: ``reconstruction_rss`` and ``reconstruction_esc``, with the spacing of the ISMRMRD header. Where a file
       has both, they are images of one case.
     - BigDataViewer: level 0 of every setup over all times, with the voxel size of the XML file beside it.
+    - ITK: the image with its place in LPS, as SimpleITK and `ndvol export --to portable` write it.
     - Any other file: the data set that `ReadOptions.dataset` names, else the only one that may be a volume.
 
     A data set names its axes by dimension labels, dimension scales (NetCDF-4), the attribute ``axes``,
     ``axistags`` (vigra, ilastik) or as an HDF5 image; without names two axes are y, x; three z, y, x; four t, z, y, x.
-    ``element_size_um`` gives the spacing. The grid is ``LOCAL``. Values keep their type.
+    ``element_size_um`` gives the spacing. The grid is ``LOCAL``, but for ITK's. Values keep their type.
     """
 
     name = "hdf5"
@@ -117,6 +118,8 @@ def _parts(root: Path, path: str, file: Any, options: ReadOptions) -> list[Part]
         raise SourceError(f"{path} is a sample of medh5; not supported", hint=hint, code="medh5")
     if is_fastmri(file):
         return fastmri_parts(path, file, size)
+    if is_itk(file):
+        return [itk_part(path, file, size)]
     if is_bdv(file):
         return bdv_parts(root, path, file, size)
     found = candidates(file)

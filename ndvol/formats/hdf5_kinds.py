@@ -1,4 +1,4 @@
-"""HDF5 files whose layout is known: fastMRI's reconstructions, and BigDataViewer's."""
+"""HDF5 files whose layout is known: fastMRI's reconstructions, ITK's images, and BigDataViewer's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
 from ndvol.formats.bulk import DEFLATE_RATIO, truncated
 from ndvol.formats.faults import reason
 from ndvol.formats.hdf5_datasets import MAX_TEXT, UNKNOWN, Part, part_of, text
-from ndvol.formats.itk_header import MM_PER_UNIT
+from ndvol.formats.itk_header import MM_PER_UNIT, placed_grid
 from ndvol.geometry import Grid
 from ndvol.hdf5 import get_dataset
 
@@ -82,6 +83,44 @@ def _with_field_of_view(part: Part, recon: dict[str, tuple[float, float, float]]
         facts["SliceThickness"] = steps[2]
     note = f"the distance of the slices is not stated, only the size of their pixels; {UNKNOWN}"
     return replace(part.placed(None, note), attributes=facts)
+
+
+def is_itk(file: Any) -> bool:
+    """An image as ITK writes it (itkHDF5ImageIO)."""
+    return "ITKImage" in file
+
+
+def itk_part(path: str, file: Any, size: int) -> Part:
+    """The image of an ITK file. ITK's world is LPS mm, and the rows of its directions are the axes', x first.
+
+    Raises
+    ------
+    SourceError : code ``header`` for geometry that makes no sense, ``axes`` for axes that are not supported.
+    """
+    voxels = get_dataset(file, "ITKImage/0/VoxelData")
+    directions, origin, spacing = (_itk_numbers(file, name) for name in ("Directions", "Origin", "Spacing"))
+    n = len(origin)
+    if directions.shape != (n, n) or spacing.shape != (n,) or not (spacing > 0).all():
+        raise SourceError(f"the geometry of {path} makes no sense", got=f"{n} axes, spacing {spacing}", code="header")
+    if n not in (2, 3, 4) or voxels.ndim - n not in (0, 1) or directions[3:, :3].any() or directions[:3, 3:].any():
+        raise SourceError(
+            f"{path} has axes that are not supported",
+            got=f"{n} for voxels {voxels.shape}",
+            expected="x, y; x, y, z; or x, y, z and time, each with components or without",
+            code="axes",
+        )
+    part = part_of(path, voxels, size, "tzyx"[-n:] + "c" * (voxels.ndim - n))
+    spatial, frame = min(n, 3), "LOCAL" if n == 2 else "LPS"
+    steps = (directions * spacing[:, None])[:spatial, :spatial]
+    grid = placed_grid(part.grid.axes, part.grid.shape, steps, origin[:spatial], frame)
+    return replace(part, grid=grid, warnings=())
+
+
+def _itk_numbers(file: Any, name: str) -> NDArray[np.float64]:
+    dataset = get_dataset(file, f"ITKImage/0/{name}")
+    if dataset.dtype.kind != "f" or not 1 <= dataset.size <= 16:
+        raise SourceError(f"{name} of an ITK image is not a few numbers", got=dataset.shape, code="header")
+    return np.asarray(dataset[...], np.float64)
 
 
 def is_bdv(file: Any) -> bool:

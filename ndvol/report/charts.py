@@ -51,6 +51,8 @@ def histogram_chart(found: Histogram, label: str, *, rooted: bool = False) -> Ht
         box |= {"x": _short((x0 + x1 - wide) / 2), "width": _short(wide)}
         bars.append(element("rect", box, element("title", {}, _bin(found, k))))
     ticks = nice_ticks(float(edges[0]), float(edges[-1])) if len(counts) > 1 else [float(edges[:2].mean())]
+    if found.one_by_one:
+        ticks = [tick for tick in ticks if tick.is_integer()]
     marks = []
     for tick in ticks:
         x = (tick - float(edges[0])) / span * _WIDTH
@@ -84,9 +86,7 @@ def interval_chart(share: float, interval: tuple[float, float]) -> Html:
 
 def _bin(found: Histogram, k: int) -> str:
     low, high = found.edges[k : k + 2].tolist()
-    where = (
-        f"{(low + high) / 2:g}" if len(found.counts) == 1 or (high - low == 1 and low % 1) else f"{low:g} … {high:g}"
-    )
+    where = f"{(low + high) / 2:g}" if len(found.counts) == 1 or found.one_by_one else f"{low:g} … {high:g}"
     return f"{where}: {found.counts[k]:,}"
 
 
@@ -101,19 +101,12 @@ def strip_chart(values: NDArray[np.float64], span: tuple[float, float], colour: 
     edges = np.linspace(low, high, bins + 1) if high > low else np.array([low - 1, low + 1])
     counts = np.histogram(np.log10(values).clip(edges[0], edges[-1]), edges)[0]
     step = wide / len(counts)
-    bars = [
-        element(
-            "rect",
-            {
-                "x": _short(k * step + step / 2 - min(step, 10) / 2 + 0.5),
-                "width": _short(min(step, 10) - 1),
-                "y": _short(tall - max(2.0, float(counts[k]) / counts.max() * tall)),
-                "height": _short(max(2.0, float(counts[k]) / counts.max() * tall)),
-                "fill": colour,
-            },
-        )
-        for k in np.flatnonzero(counts).tolist()
-    ]
+    width = min(step, 10) - 1
+    bars = []
+    for k in np.flatnonzero(counts).tolist():
+        height = max(2.0, float(counts[k]) / counts.max() * tall)
+        box = {"x": _short((k + 0.5) * step - width / 2), "y": _short(tall - height), "height": _short(height)}
+        bars.append(element("rect", box | {"width": _short(width), "fill": colour}))
     base = element("line", {"x1": 0, "x2": wide, "y1": tall, "y2": tall})
     view = {"viewBox": f"0 0 {wide} {tall + 1}", "role": "img", "aria-label": label, "class": "strip"}
     return element("svg", view, join(bars), base)

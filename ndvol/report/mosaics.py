@@ -94,14 +94,14 @@ def _picture(
             outlines[name] = outlines.get(name, "") + path
     down, right = (image.shape[image.axes.index(a)] for a in view.axes)
     steps, pixel = view_steps(image.grid, view), view_pixel(image.grid, view, index)
-    number, count = (index[k], image.shape[k]) if (k := image.axes.find(view.across)) >= 0 and view.across else (0, 1)
+    across = [image.axes.index(a) for a in view.across]
     return Picture(
         view,
         pixels,
         (down, right),
         (down * steps[0], right * steps[1]),
-        number + 1,
-        count,
+        index[across[0]] + 1 if across else 1,
+        image.shape[across[0]] if across else 1,
         (pixel[0] + 0.5, pixel[1] + 0.5),
         tuple(outlines.items()),
     )

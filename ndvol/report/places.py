@@ -11,8 +11,10 @@ from ndvol.volumes import Case, LabelVolume, Volume
 
 
 def labels_on(case: Case, image: Volume) -> tuple[LabelVolume, ...]:
-    """The label volumes that lie on the grid of an image."""
-    return tuple(label for label in case.labels.values() if label.grid.matches(image.grid))
+    """The label volumes that lie on the grid of an image, and have no axis that it lacks."""
+    return tuple(
+        label for label in case.labels.values() if set(label.axes) <= set(image.axes) and label.grid.matches(image.grid)
+    )
 
 
 def place_to_look(record: CaseRecord, case: Case, image: Volume) -> tuple[int, ...]:

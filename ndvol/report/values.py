@@ -24,10 +24,12 @@ class Histogram:
     Attributes
     ----------
     edges : (n + 1,) ascending. counts : (n,) numbers in each bin.
+    one_by_one : whether there is a bin for each whole number.
     """
 
     edges: NDArray[np.float64]
     counts: NDArray[np.int64]
+    one_by_one: bool
 
 
 def some_values(image: Volume, number: int) -> NDArray[np.float64]:
@@ -61,11 +63,12 @@ def histogram(values: NDArray[np.float64], *, tail: float = 0.0) -> Histogram:
     [2, 0, 1]
     """
     low, high = (float(v) for v in np.percentile(values, (tail, 100 - tail)))
-    if (values == np.rint(values)).all() and high - low < BINS:
+    one_by_one = bool((values == np.rint(values)).all()) and high - low < BINS
+    if one_by_one:
         edges = np.arange(np.floor(low), np.ceil(high) + 2) - 0.5
     elif high > low:
         edges = np.linspace(low, high, BINS + 1)
     else:
         reach = abs(low) / 2 or 0.5
         edges = np.array([low - reach, low + reach])
-    return Histogram(edges, np.histogram(values, edges)[0])
+    return Histogram(edges, np.histogram(values, edges)[0], one_by_one)

@@ -4,9 +4,12 @@ import ndvol.hdf5  # noqa: F401  (before h5py: it turns the search for plug-ins 
 from ndvol.store.codec import CODECS, FAST, Codec
 from ndvol.store.hdf5 import forget
 from ndvol.store.objects import object_mask
+from ndvol.store.patches import Patches, PatchWriter
+from ndvol.store.portable import check_portable_axes, write_portable
+from ndvol.store.publishing import sync_folder
 from ndvol.store.reader import Hdf5Source, open_case, open_hdf5, read_identity, read_objects, read_provenance
 from ndvol.store.verify import FORMAT_VERSION, Damage, file_sha256, verify_file
-from ndvol.store.writer import CaseWriter, sync_folder
+from ndvol.store.writer import CaseWriter
 
 __all__ = [
     "CODECS",
@@ -16,6 +19,9 @@ __all__ = [
     "Codec",
     "Damage",
     "Hdf5Source",
+    "PatchWriter",
+    "Patches",
+    "check_portable_axes",
     "file_sha256",
     "forget",
     "object_mask",
@@ -26,4 +32,5 @@ __all__ = [
     "read_provenance",
     "sync_folder",
     "verify_file",
+    "write_portable",
 ]

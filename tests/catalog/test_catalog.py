@@ -229,6 +229,22 @@ def test_plain_pictures_are_sampled(pictures):
         assert not sampler.load_negative(i).labels["boxes"].any()
 
 
+def test_supercategories_that_are_no_categories_become_some_as_in_kwcoco(pictures):
+    import kwcoco
+
+    path = pictures[0]
+    data = json.loads(path.read_text())
+    data["categories"] = [{**row, "supercategory": "thing"} for row in data["categories"]]
+    path.write_text(json.dumps(data))
+    catalog = open_catalog(path)
+    theirs = kwcoco.CocoDataset(str(path)).object_categories()
+    edges = {(catalog.categories.ancestors(name)[0], name) for name in catalog.categories if name != "thing"}
+    assert edges == set(theirs.graph.edges)
+    assert set(catalog.categories) == set(theirs.graph.nodes)
+    sampler = VolumeSampler(catalog, (8, 8), strategy=Positive("thing"))
+    assert sampler[0].target.role == "positive"
+
+
 def test_a_missing_or_changed_picture_is_named(pictures):
     path, _, colour = pictures
     catalog = open_catalog(path)
@@ -262,7 +278,7 @@ def test_a_volume_outside_its_folder_is_refused(bundle, tmp_path, escape):
         (lambda d: d["images"][0]["ndvol"].pop("shape"), CatalogError, "cannot be understood"),
         (lambda d: d["images"].append(dict(d["images"][0])), CatalogError, "not unique"),
         (lambda d: d["annotations"][0].update(category_id=999), CatalogError, "cannot be understood"),
-        (lambda d: d["categories"][0].update(supercategory="nobody"), CategoryError, "nobody"),
+        (lambda d: d["categories"][0].update(supercategory=d["categories"][0]["name"]), CategoryError, "cycle"),
     ],
 )
 def test_a_broken_catalogue_is_refused_by_name(bundle, tmp_path, edit, error, reason):

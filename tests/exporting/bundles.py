@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,25 +65,14 @@ CASES = {
 """By name: axes and shape without c, images with type and channels, label volumes with their axes."""
 
 
-def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
-    """Write the named cases as a bundle and return its folder."""
-    volumes = folder / "volumes"
-    volumes.mkdir(parents=True)
+def write_bundle(folder: Path, cases) -> Path:
+    """Write a bundle of cases, each filled by a function of its writer, and return its folder."""
+    (folder / "volumes").mkdir(parents=True)
     records = []
-    for number, name in enumerate(names):
-        axes, shape, images, labels = CASES[name]
-        rng = np.random.default_rng(number)
-        path = volumes / f"{name}.h5"
-        grid = grid_of(axes, shape, oblique=name == "oblique")
+    for name, fill in cases.items():
+        path = folder / "volumes" / f"{name}.h5"
         with CaseWriter(path, case=name, uuid=f"uuid-{name}") as writer:
-            for image, (dtype, channels) in images.items():
-                add_image(writer, rng, image, grid, np.dtype(dtype), channels)
-            for seed, (label, own) in enumerate(labels.items()):
-                sizes = [shape[axes.index(a)] for a in own]
-                where = grid if own == axes else Grid(own, tuple(sizes), grid.affine, grid.frame, grid.unit)
-                array = blobs(sizes, 10 * number + seed, np.uint16 if seed else np.uint8)
-                facts = {"source_names": {"7": ["Zyste"]}}
-                writer.add_label(label, array, where, categories=CATEGORIES, attributes=facts)
+            fill(writer)
             writer.set_provenance({})
         write_preview(path, path.with_suffix(".png"))
         records.append(describe_case(path, file_sha256(path), TREE))
@@ -90,21 +80,36 @@ def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
     return folder
 
 
+def make_bundle(folder: Path, names=tuple(CASES)) -> Path:
+    """Write the named cases as a bundle and return its folder."""
+    return write_bundle(folder, {name: partial(fill_case, name, number) for number, name in enumerate(names)})
+
+
+def fill_case(name, number, writer):
+    axes, shape, images, labels = CASES[name]
+    rng = np.random.default_rng(number)
+    grid = grid_of(axes, shape, oblique=name == "oblique")
+    for image, (dtype, channels) in images.items():
+        add_image(writer, rng, image, grid, np.dtype(dtype), channels)
+    for seed, (label, own) in enumerate(labels.items()):
+        sizes = [shape[axes.index(a)] for a in own]
+        where = grid if own == axes else Grid(own, tuple(sizes), grid.affine, grid.frame, grid.unit)
+        array = blobs(sizes, 10 * number + seed, np.uint16 if seed else np.uint8)
+        facts = {"source_names": {"7": ["Zyste"]}}
+        writer.add_label(label, array, where, categories=CATEGORIES, attributes=facts)
+
+
 def make_pet_ct(folder: Path) -> Path:
     """A bundle with one case on two grids, each with an image and a label volume."""
-    (folder / "volumes").mkdir(parents=True)
-    path = folder / "volumes" / "ct.h5"
-    rng, fine, coarse = np.random.default_rng(0), grid_of("zyx", (5, 20, 24)), grid_of("zyx", (3, 7, 9))
-    with CaseWriter(path, case="ct", uuid="petct") as writer:
+
+    def fill(writer):
+        rng, fine, coarse = np.random.default_rng(0), grid_of("zyx", (5, 20, 24)), grid_of("zyx", (3, 7, 9))
         add_image(writer, rng, "CT", fine, np.dtype("int16"), None)
         add_image(writer, rng, "PET", coarse, np.dtype("float32"), None)
         writer.add_label("organs", blobs(fine.shape, 3), fine, categories=CATEGORIES)
         writer.add_label("uptake", blobs(coarse.shape, 4), coarse, categories=CATEGORIES)
-        writer.set_provenance({})
-    write_preview(path, path.with_suffix(".png"))
-    record = describe_case(path, file_sha256(path), TREE)
-    (folder / "data.kwcoco.json").write_text(json.dumps(coco_from_records([record], TREE, folder)))
-    return folder
+
+    return write_bundle(folder, {"ct": fill})
 
 
 def add_image(writer, rng, name, grid, dtype, channels):

@@ -7,6 +7,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import SimpleITK
 
 from ndvol.errors import SourceError
 from ndvol.formats import ReadOptions
@@ -298,6 +299,57 @@ XML = """<?xml version="1.0"?><SpimData version="0.2"><SequenceDescription><Imag
 </ViewSetups></SequenceDescription><ViewRegistrations>
 <ViewRegistration timepoint="0" setup="0"><ViewTransform><affine>1 0 0 {x} 0 2 0 0 0 0 5 0</affine></ViewTransform>
 </ViewRegistration></ViewRegistrations></SpimData>"""
+
+
+class TestItk:
+    @pytest.mark.parametrize(("axes", "shape"), [("yx", (5, 6)), ("zyx", (4, 5, 6)), ("tzyx", (3, 4, 5, 6))])
+    @pytest.mark.parametrize("components", [1, 3])
+    def test_voxels_and_places_are_simpleitks(self, tmp_path, scan, axes, shape, components):
+        n = len(axes)
+        array = RNG.integers(-99, 99, (*shape, components)[: n + (components > 1)]).astype(np.int16)
+        image = SimpleITK.GetImageFromArray(array, isVector=components > 1)
+        image.SetSpacing((0.5, 0.75, 2.5, 1)[:n])
+        image.SetOrigin((-100.25, 40.5, -7.125, 0)[:n])
+        direction = np.eye(n)
+        direction[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+        image.SetDirection(direction.ravel().tolist())
+        SimpleITK.WriteImage(image, tmp_path / "a.h5")
+        [series] = scan(READER, tmp_path).series
+        volume = READER.read(tmp_path, series)
+        assert volume.warnings == ()
+        assert (volume.grid.frame, volume.grid.unit) == ("LOCAL" if n == 2 else "LPS", "mm")
+        stored = np.moveaxis(array, -1, n - min(n, 3)) if components > 1 else array
+        np.testing.assert_array_equal(volume.array, stored)
+        spatial = min(n, 3)
+        for index in RNG.integers(0, 4, (5, spatial)).tolist():
+            point = image.TransformIndexToPhysicalPoint([*index[::-1], *[0] * (n - spatial)])
+            np.testing.assert_allclose(volume.grid.world(index), point[:spatial], atol=1e-9)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "code"),
+        [
+            ("Spacing", [1.0, 0.0, 1.0], "header"),
+            ("Spacing", [1.0, np.nan, 1.0], "header"),
+            ("Directions", np.eye(2), "header"),
+            ("Origin", np.zeros((50, 50)), "header"),
+            ("Origin", np.zeros(3, np.uint8), "header"),
+            ("Directions", np.ones((3, 3)), "grid"),
+        ],
+    )
+    def test_geometry_that_makes_no_sense_is_refused(self, file, refused, name, value, code):
+        facts = {"Directions": np.eye(3), "Origin": np.zeros(3), "Spacing": np.ones(3), name: np.array(value)}
+        for key, numbers in {**facts, "VoxelData": NOISE}.items():
+            file[f"ITKImage/0/{key}"] = numbers
+        assert refused()[0] == code
+
+    @pytest.mark.parametrize("axes", [1, 4])
+    def test_other_axes_than_space_and_time_are_refused(self, file, refused, axes):
+        directions = np.eye(axes)
+        directions[0, -1] = 0.5 if axes == 4 else 1
+        facts = {"Directions": directions, "Origin": np.zeros(axes), "Spacing": np.ones(axes)}
+        for key, numbers in {**facts, "VoxelData": NOISE[(None,) * 2][(0,) * (5 - axes)]}.items():
+            file[f"ITKImage/0/{key}"] = numbers
+        assert refused()[0] == "axes"
 
 
 def write_bdv(file, arrays):

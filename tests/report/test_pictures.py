@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndvol
+from ndvol.catalog import Objects
 from ndvol.display import Preset, presets, to_grey
 from ndvol.geometry import Grid
 from ndvol.report.mosaics import draw_mosaic
@@ -23,7 +24,7 @@ from ndvol.report.planes import LIMIT, OUTLINE_TEXT, edge_path, outline_paths, p
 from ndvol.report.survey import object_volumes, survey
 from ndvol.report.values import some_values
 from ndvol.store import CaseWriter
-from ndvol.volumes import ArraySource, Case, Volume
+from ndvol.volumes import ArrayLabelSource, ArraySource, Case, LabelVolume, Volume
 
 
 def unpacked(pixels):
@@ -129,6 +130,27 @@ def test_labels_are_drawn_on_the_image_whose_grid_they_are_on(tmp_path):
     catalog = ndvol.open(bundles.make_pet_ct(tmp_path / "b"))
     (found,) = survey(catalog, pictured=1)
     assert {mosaic.image: mosaic.labels for mosaic in found.mosaics} == {"CT": ("organs",), "PET": ("uptake",)}
+
+
+def test_a_label_over_time_is_not_drawn_on_an_image_without_time(tmp_path):
+    still, moving = (
+        Grid.regular(axes, shape, spacing=(1, 1, 1)) for axes, shape in (("zyx", (2, 3, 4)), ("tzyx", (5, 2, 3, 4)))
+    )
+    images = {
+        "T1": Volume("T1", still, ArraySource(np.zeros(still.shape))),
+        "fMRI": Volume("fMRI", moving, ArraySource(np.zeros(moving.shape))),
+    }
+    labels = {
+        name: LabelVolume(name, grid, ArrayLabelSource(np.ones(grid.shape, np.uint8)), categories={1: name})
+        for name, grid in (("organ", still), ("activity", moving))
+    }
+    case = Case("ct", images, labels)
+    record = ndvol.open(bundles.make_bundle(tmp_path / "b", ["ct"])).record("ct")
+    record = replace(
+        record, labels=("organ", "activity"), objects=Objects(*(np.zeros(s, int) for s in (0, 0, 0, (0, 3), (0, 3), 0)))
+    )
+    assert draw_mosaic(record, case, images["T1"]).labels == ("organ",)
+    assert draw_mosaic(record, case, images["fMRI"]).labels == ("organ", "activity")
 
 
 def test_volumes_of_objects_are_those_of_their_voxels(tmp_path):
