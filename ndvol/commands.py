@@ -73,7 +73,12 @@ def parse_window(text: str) -> tuple[int, ...]:
 
 
 def window_sizes(text: str, catalog: Catalog) -> tuple[int, ...]:
-    """Voxels per axis from the text of ``--window``; a single number counts for every axis of space."""
+    """Voxels per axis from the text of ``--window``; a single number counts for every spatial axis.
+
+    Raises
+    ------
+    click.BadParameter : for other text.
+    """
     sizes = parse_window(text)
     if len(sizes) > 1:
         return sizes
