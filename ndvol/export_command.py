@@ -18,6 +18,7 @@ FORMS = {
         "export_slices",
         "a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler",
     ),
+    "seg": ("export_seg", "a DICOM SEG per label volume, of the original series below --source"),
 }
 """By form: the function of `ndvol.exporting` that writes it, and what it is."""
 
@@ -32,14 +33,23 @@ FORMS = {
     required=True,
     help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items()),
 )
+@click.option("--source", type=click.Path(path_type=Path, exists=True), help="seg: the DICOM files of the import.")
+@click.option("--algorithm", metavar="NAME", help="seg: the program that made the labels; people by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
-def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
+def export(bundle: Path, folder: Path, form: str, source: Path | None, algorithm: str | None, as_json: bool) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
     from ndvol.opening import open_catalog
 
+    options = {name: value for name, value in (("source", source), ("algorithm", algorithm)) if value is not None}
+    if form != "seg" and options:
+        raise click.UsageError(f"--{next(iter(options))} is for --to seg")
+    if form == "seg" and source is None:
+        raise click.UsageError(
+            "--to seg needs --source: a SEG refers to images of a patient, which a bundle does not name"
+        )
     catalog = open_catalog(bundle)
     write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
-    result = write(catalog, folder, progress=True)
+    result = write(catalog, folder, progress=True, **options)
     # What is written as one file, whole or not at all, refuses no single case.
     refused = result if isinstance(result, dict) else {}
     if as_json:

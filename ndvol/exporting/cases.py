@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ndvol.catalog import Catalog
-from ndvol.errors import GridError, NdvolError, OptionError, StoreError
+from ndvol.errors import GridError, NdvolError, OptionError, SourceError, StoreError
 from ndvol.geometry import Reorientation
 from ndvol.volumes import ArraySource, Case, Volume
 
@@ -33,7 +33,7 @@ def each_case(catalog: Catalog, root: Path, write: Callable[[str, Case, Path], N
         for name in tqdm(catalog, unit="case", disable=None if progress else True):
             try:
                 write(name, catalog[name], root)
-            except (GridError, OptionError) as error:
+            except (GridError, OptionError, SourceError) as error:
                 refused[name] = error
     except OSError as error:
         if isinstance(error, StoreError):
