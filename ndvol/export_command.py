@@ -13,6 +13,8 @@ from ndvol.commands import EXIT_PARTLY
 
 FORMS = {
     "nifti": ("export_nifti", "a file per volume, oriented as its source"),
+    "nrrd": ("export_nrrd", "the same in NRRD, labels as segmentations of 3D Slicer"),
+    "portable": ("export_portable", "the same in HDF5 that 3D Slicer (ITK) and ParaView (VTK) open"),
     "nnunet": ("export_nnunet", "nnU-Net's raw layout"),
     "slices": (
         "export_slices",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import SimpleITK
     import xarray
 
-__all__ = ["sitk_geometry", "to_dask", "to_nibabel", "to_sitk", "to_xarray"]
+__all__ = ["plain_array", "sitk_geometry", "to_dask", "to_nibabel", "to_sitk", "to_xarray"]
 
 _MM = {"mm": 1.0, "um": 1e-3, "unknown": 1.0}
 _BLOCK_BYTES = 32 * 2**20
@@ -54,7 +54,7 @@ def to_sitk(volume: Volume) -> SimpleITK.Image:
         raise GridError(
             f"volume {volume.name!r} has no form as a SimpleITK image", got=volume.axes, expected="yx, zyx, tzyx, and c"
         )
-    array = _plain(volume)
+    array = plain_array(volume)
     if "c" in volume.axes:
         array = np.moveaxis(array, volume.axes.index("c"), -1)
     image = SimpleITK.GetImageFromArray(array, isVector="c" in volume.axes)
@@ -95,7 +95,7 @@ def to_nibabel(volume: Volume) -> nibabel.Nifti1Image:
     import nibabel
 
     affine = volume.grid.nifti_affine
-    array = _plain(volume)
+    array = plain_array(volume)
     if "c" in volume.axes and "t" not in volume.axes:
         # NIfTI's fifth axis is the vector's; the fourth is always time.
         array = array[None]
@@ -167,7 +167,7 @@ def _coordinates(grid: Grid) -> dict[str, Any]:
     return coordinates
 
 
-def _plain(volume: Volume) -> NDArray[Any]:
+def plain_array(volume: Volume) -> NDArray[Any]:
     """The whole volume in a type that ITK and NIfTI have."""
     array = np.asarray(volume)
     other = {"bool": np.uint8, "float16": np.float32}.get(array.dtype.name)

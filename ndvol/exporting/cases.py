@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tqdm import tqdm
 
 from ndvol.catalog import Catalog
 from ndvol.errors import GridError, NdvolError, OptionError, SourceError, StoreError
-from ndvol.geometry import Reorientation
+from ndvol.geometry import Grid, Reorientation
+from ndvol.selection import MM_PER_UNIT
 from ndvol.volumes import ArraySource, Case, Volume
 
 Refused = dict[str, NdvolError]
@@ -20,19 +22,20 @@ Refused = dict[str, NdvolError]
 
 
 def each_case(catalog: Catalog, root: Path, write: Callable[[str, Case, Path], None], progress: bool) -> Refused:
-    """Write every case; what cannot be written is noted, and the others go on.
+    """Write every case, under a name that is fit for a file; what cannot be written is noted, and the others go on.
 
     Raises
     ------
     StoreError : when `root` is not empty, or cannot be written.
     """
     refused: Refused = {}
+    names: set[str] = set()
     try:
         if root.is_dir() and any(root.iterdir()):
             raise StoreError(f"{root} is not empty", hint="export into another folder, or empty it first")
         for name in tqdm(catalog, unit="case", disable=None if progress else True):
             try:
-                write(name, catalog[name], root)
+                write(file_name(name, names), catalog[name], root)
             except (GridError, OptionError, SourceError) as error:
                 refused[name] = error
     except OSError as error:
@@ -42,13 +45,47 @@ def each_case(catalog: Catalog, root: Path, write: Callable[[str, Case, Path], N
     return refused
 
 
+def file_name(name: str, used: set[str]) -> str:
+    """A file name for a case, of its own among `used`, where it is added.
+
+    >>> used: set[str] = set()
+    >>> [file_name(name, used) for name in ("case-1", "../case 1", "Case-1")]
+    ['case-1', 'case-1-2', 'Case-1-3']
+    """
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "case"
+    found = next(n for n in (plain, *(f"{plain}-{k}" for k in range(2, 10**6))) if n.casefold() not in used)
+    used.add(found.casefold())
+    return found
+
+
+def source_grid(volume: Volume) -> Grid:
+    """The grid in the order and direction of axes that the volume's source had."""
+    return _way_back(volume).grid(volume.grid)
+
+
 def as_source(volume: Volume) -> Volume:
     """The volume in memory, in the order and direction of axes that its source had."""
-    array, grid = np.asarray(volume), volume.grid
-    if turn := volume.attributes.get("reorientation"):
-        back = Reorientation(tuple(turn["order"]), tuple(turn["flips"])).inverse()
-        array, grid = np.ascontiguousarray(back.array(array, axes=volume.axes)), back.grid(grid)
-    return Volume(volume.name, grid, ArraySource(array))
+    array = np.ascontiguousarray(_way_back(volume).array(np.asarray(volume), axes=volume.axes))
+    return Volume(volume.name, source_grid(volume), ArraySource(array))
+
+
+def _way_back(volume: Volume) -> Reorientation:
+    n = len(volume.grid.spatial)
+    turn = volume.attributes.get("reorientation") or {"order": range(n), "flips": [False] * n}
+    return Reorientation(tuple(turn["order"]), tuple(turn["flips"])).inverse()
+
+
+def in_mm(grid: Grid) -> Grid:
+    """The grid with its world in mm; steps of an unknown unit stay as they are.
+
+    >>> in_mm(Grid.regular("yx", (2, 3), spacing=(500, 250), unit="um")).spacing
+    (0.5, 0.25)
+    """
+    if grid.unit not in MM_PER_UNIT:
+        return grid
+    affine = grid.affine.copy()
+    affine[:-1] *= MM_PER_UNIT[grid.unit]
+    return Grid(grid.axes, grid.shape, affine, grid.frame, "mm")
 
 
 def put(path: Path, data: bytes) -> None:

@@ -49,8 +49,8 @@ def export_seg(
 
     def write(name: str, case: Case, root: Path) -> None:
         if not case.labels:
-            raise OptionError(f"case {name!r} has no label volume to write as SEG")
-        originals = archive.originals(name, catalog.record(name).path)
+            raise OptionError(f"case {case.name!r} has no label volume to write as SEG")
+        originals = archive.originals(case.name, catalog.record(case.name).path)
         # All of them first: a case is written as a whole or not at all.
         files = {label.name: archive.encoded(label, originals, algorithm) for label in case.labels.values()}
         for label, data in files.items():

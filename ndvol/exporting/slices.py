@@ -7,7 +7,6 @@ are the channels. Nothing is lost: `ndvol import` makes the same volumes, labels
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from ndvol.catalog import CATALOG_NAME, CaseRecord, Catalog
 from ndvol.errors import OptionError, StoreError
+from ndvol.exporting.cases import file_name
 from ndvol.exporting.objects import Tables, add_objects, lies_on
 from ndvol.formats.slice_video import VERSION
 from ndvol.geometry import Grid, Window
@@ -56,7 +56,7 @@ def export_slices(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
                     f"{record.name!r} is a picture, not a case of a bundle",
                     hint="a kwcoco file of pictures needs no export",
                 )
-            _add_case(catalog, record, root, _file_name(record.name, names), tables)
+            _add_case(catalog, record, root, file_name(record.name, names), tables)
         data = {
             "info": [],
             "licenses": [],
@@ -75,14 +75,6 @@ def export_slices(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
             raise
         raise StoreError.from_os(error, root) from error
     return target
-
-
-def _file_name(name: str, used: set[str]) -> str:
-    """A folder name for a case, of its own."""
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "case"
-    found = next(n for n in (plain, *(f"{plain}-{k}" for k in range(2, 10**6))) if n.casefold() not in used)
-    used.add(found.casefold())
-    return found
 
 
 def _add_case(catalog: Catalog, record: CaseRecord, root: Path, folder: str, tables: Tables) -> None:

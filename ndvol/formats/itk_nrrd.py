@@ -75,7 +75,7 @@ def read_nrrd_text(root: Path, path: str) -> Text:
         elif not line:
             closed = True
         elif found and value.startswith("="):
-            pairs[key] = value[1:]
+            pairs[key] = re.sub(r"\\([\\n])", lambda found: "\n" if found[1] == "n" else "\\", value[1:])
         elif found and not line.startswith("#"):
             name = key.strip().lower()
             name = _ALIASES.get(name, name)
@@ -210,13 +210,15 @@ def _grid(
     width = len(known[0]) if known else 0
     if any(v is None for v in columns) or any(len(v) != width for v in known) or width < len(spatial):
         raise text.fault("the space directions do not fit the axes", repr(text.fields["space directions"][:200]))
-    # A world of four components is space and time; only the first three are space.
+    # A world with one component more than there are spatial axes is space and time where the time axis lies in it.
+    timed = "t" in axes and sum(v is not None for v in vectors) == width == len(spatial) + 1
+    space_width = len(spatial) if timed else 3
     steps = np.array(columns)
-    if np.abs(steps[:, 3:]).max(initial=0):
+    if np.abs(steps[:, space_width:]).max(initial=0):
         raise text.fault("mixes time and space in its space directions", steps.tolist(), code="axes")
-    scale = _world_scale(text, width)[:3]
-    steps = steps[:, :3] * scale
-    place = np.zeros(3)[: steps.shape[1]] if origin is None else origin[:3] * scale
+    scale = _world_scale(text, width)[:space_width]
+    steps = steps[:, :space_width] * scale
+    place = np.zeros(3)[: steps.shape[1]] if origin is None else origin[:space_width] * scale
     if len(spatial) < steps.shape[1]:
         warnings.append("a plane without thickness: its place in the patient is not kept")
         return Grid.regular(axes, shape, spacing=np.linalg.norm(steps, axis=1)[::-1].tolist(), frame="LOCAL")

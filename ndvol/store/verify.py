@@ -90,11 +90,11 @@ def _compare_chunks(file: h5py.File) -> list[Damage]:
     if sorted(manifest) != _datasets(file):
         damage.append(Damage("the data sets are not those that the manifest names"))
     for name, listed in manifest.items():
-        damage += _compare_dataset(get_dataset(file, name), name, listed)
+        damage += compare_dataset(get_dataset(file, name), name, listed)
     return damage
 
 
-def _compare_dataset(dataset: h5py.Dataset, name: str, listed: Rows) -> list[Damage]:
+def compare_dataset(dataset: h5py.Dataset, name: str, listed: Rows) -> list[Damage]:
     """One data set, found through HDF5's own index, with what the manifest lists."""
     # The file that HDF5 has open: an import may have put another one at its path since.
     descriptor = dataset.file.id.get_vfd_handle()

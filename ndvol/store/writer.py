@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -20,21 +18,21 @@ import numpy as np
 import xxhash
 from numpy.typing import DTypeLike, NDArray
 
-from ndvol.errors import GridError, NdvolError, OptionError, StoreError
+from ndvol.errors import GridError, OptionError
 from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities, level_means
 from ndvol.label_index import count_chunks
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
-from ndvol.store.hdf5 import LIBVER, forget, put_text
+from ndvol.store.hdf5 import put_text
 from ndvol.store.manifest import CHUNKS, MANIFEST, manifest_of
 from ndvol.store.objects import find_objects, value_boxes
+from ndvol.store.publishing import new_file
 from ndvol.store.verify import ATTRIBUTES_DIGEST, FORMAT_VERSION, attributes_digest, verify_file
 from ndvol.version import __version__
 
 NAME = re.compile(r"[\w-][\w.-]*")
 """Names of volumes: no slash, no leading dot."""
-_METADATA_ROOM = 2**20
 
 
 class CaseWriter:
@@ -70,16 +68,12 @@ class CaseWriter:
     def __init__(
         self, path: str | Path, *, case: str, uuid: str = "", codec: str | Codec = "fast", levels: int = 1
     ) -> None:
-        self._path = Path(path)
-        self._part = self._path.with_name(self._path.name + ".part")
         self._codecs = (codec,) if isinstance(codec, Codec) else named_codecs(codec)
         self._levels = levels
         self._datasets: dict[str, ChunkedDataset] = {}
         self._streamed_labels: list[ChunkedLabels] = []
-        try:
-            self._file = h5py.File(self._part, "w", libver=LIBVER, locking=False, rdcc_nbytes=0)
-        except OSError as error:
-            raise StoreError.from_os(error, self._part) from error
+        self._publication = ExitStack()
+        self._file: h5py.File = self._publication.enter_context(new_file(Path(path), verify_file))
         texts = {"ndvol_format": FORMAT_VERSION, "case": case, "uuid": uuid, "created_by": f"ndvol {__version__}"}
         for name, text in texts.items():
             if text or name != "uuid":
@@ -93,17 +87,11 @@ class CaseWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            try:
-                self._publish()
-                return
-            except OSError as failure:
-                error = failure
-        self._abandon()
-        if isinstance(error, OSError) and not isinstance(error, NdvolError):
-            raise StoreError.from_os(error, self._part) from error
-        if kind is None:
-            raise error
+        if error is not None:
+            self._publication.__exit__(kind, error, trace)
+            return
+        with self._publication:
+            self._finish()
 
     def add_image(
         self,
@@ -257,7 +245,8 @@ class CaseWriter:
         self._datasets[dataset.path] = dataset
         return dataset
 
-    def _publish(self) -> None:
+    def _finish(self) -> None:
+        """Write the indices of streamed labels, the manifest and the digests."""
         for dataset in self._datasets.values():
             dataset.require_complete()
         for labels in self._streamed_labels:
@@ -273,33 +262,6 @@ class CaseWriter:
             content = hashlib.sha256(attributes_digest(self._file).encode()).digest()
             put_text(self._file, "uuid", str(UUID(bytes=content[:16], version=5)))
         put_text(self._file, ATTRIBUTES_DIGEST, attributes_digest(self._file))
-        self._reserve_metadata()
-        self._file.close()
-        if damage := verify_file(self._part):
-            raise StoreError(f"{self._part} does not read back as it was written", got=damage[0].what)
-        descriptor = os.open(self._part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._part.replace(self._path)
-        forget(self._path)
-        sync_folder(self._path.parent)
-
-    def _reserve_metadata(self) -> None:
-        """Prove that there is room for HDF5's last metadata, so that a full disk shows here: an error while the
-        library closes a file leaves it in a state that crashes the process at exit."""
-        room = self._part.with_suffix(".room")
-        try:
-            room.write_bytes(bytes(_METADATA_ROOM))
-        finally:
-            room.unlink(missing_ok=True)
-
-    def _abandon(self) -> None:
-        # The file is thrown away; the error that led here is the one to report.
-        with suppress(OSError, RuntimeError):
-            self._file.close()
-        self._part.unlink(missing_ok=True)
 
 
 def put_categories(group: h5py.Group, categories: Mapping[int, str]) -> None:
@@ -309,15 +271,3 @@ def put_categories(group: h5py.Group, categories: Mapping[int, str]) -> None:
 
 def _stored(array: NDArray[Any]) -> NDArray[Any]:
     return array.view(np.uint8) if array.dtype.kind == "b" else array
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power failure, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(descriptor)
