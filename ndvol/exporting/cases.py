@@ -66,7 +66,8 @@ def source_grid(volume: Volume) -> Grid:
 def as_source(volume: Volume) -> Volume:
     """The volume in memory, in the order and direction of axes that its source had."""
     array = np.ascontiguousarray(_way_back(volume).array(np.asarray(volume), axes=volume.axes))
-    return Volume(volume.name, source_grid(volume), ArraySource(array))
+    attributes = {name: fact for name, fact in volume.attributes.items() if name != "reorientation"}
+    return Volume(volume.name, source_grid(volume), ArraySource(array), attributes)
 
 
 def _way_back(volume: Volume) -> Reorientation:

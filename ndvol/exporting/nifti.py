@@ -11,6 +11,7 @@ import numpy as np
 from ndvol.catalog import Catalog
 from ndvol.errors import GridError, OptionError
 from ndvol.exporting.cases import Refused, as_source, each_case, put, put_json
+from ndvol.formats.nifti_stored import as_in_file
 from ndvol.interop import to_nibabel
 from ndvol.volumes import ArraySource, Case, Volume
 
@@ -18,8 +19,8 @@ from ndvol.volumes import ArraySource, Case, Volume
 def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False) -> Refused:
     """Write ``<case>/images/<name>.nii.gz``, ``<case>/labels/<name>.nii.gz`` and beside it its names as JSON.
 
-    The axes have the order and direction that the source had, and the voxels and the affine are the source's: a NIfTI
-    file returns as it was, apart from a rescale, which has been applied.
+    The axes have the order and direction that the source had, and the voxels and the affine are the source's. An image
+    of a NIfTI file returns with its stored numbers, its slope and intercept, the code of its space and its time step.
 
     Returns
     -------
@@ -115,4 +116,7 @@ def _renumbered(label: Volume, categories: Mapping[int, str], numbers: Mapping[s
 
 def _write(path: Path, volume: Volume) -> None:
     """A file that is whole or not there; gzip without a time, so that the same voxels make the same bytes."""
-    put(path, gzip.compress(to_nibabel(volume).to_bytes(), 6, mtime=0))
+    stored, slope, inter = as_in_file(np.asarray(volume), volume.attributes)
+    image = to_nibabel(Volume(volume.name, volume.grid, ArraySource(stored), volume.attributes))
+    image.header.set_slope_inter(slope, inter)
+    put(path, gzip.compress(image.to_bytes(), 6, mtime=0))

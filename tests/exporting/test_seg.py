@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import highdicom
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 from ndvol.cli import main
 from ndvol.errors import GridError, OptionError, SourceError
-from ndvol.exporting import export_seg, save_seg
+from ndvol.exporting import export_nnunet, export_seg, save_seg
 from ndvol.formats import ReadOptions
 from ndvol.formats.writing import DicomOptions, write_dicom_series, write_enhanced_dicom, write_nifti
 from ndvol.geometry import Grid, SlidingWindows
@@ -187,6 +188,19 @@ def test_a_seg_with_overlaps_comes_back(tmp_path):
         assert found.keys() == masks.keys()
         for name, mask in masks.items():
             np.testing.assert_array_equal(found[name], mask)
+
+
+def test_a_seg_of_a_coronal_series_has_the_order_of_its_image(tmp_path):
+    series = raw(tmp_path / "raw", grid_of("coronal"), labels_of(0))
+    export_seg(bundle_of(tmp_path / "raw"), tmp_path / "dicom", series)
+    shutil.copytree(series, tmp_path / "dicom" / "ct")
+    catalog = import_tree(tmp_path / "dicom", tmp_path / "again")
+    assert export_nnunet(catalog, tmp_path / "out") == {}
+    image, label = (nibabel.load(next((tmp_path / "out" / part).iterdir())) for part in ("imagesTr", "labelsTr"))
+    assert np.array_equal(image.affine, label.affine)
+    np.testing.assert_allclose(label.affine, grid_of("coronal").nifti_affine, atol=1e-5)
+    numbers = {0: 0, 1: 1, 7: 2}
+    assert np.array_equal(np.asanyarray(label.dataobj).T, np.vectorize(numbers.get)(labels_of(0)))
 
 
 def test_a_label_without_voxels_is_written_as_such(tmp_path):
