@@ -161,10 +161,9 @@ def test_nnunet_there_and_back(tmp_path):
     found = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
     assert found == ["dataset.json", "imagesTr/a_0000.nii.gz", "imagesTs/b_0000.nii.gz", "labelsTr/a.nii.gz"]
     table = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    numbers = {name: k + 1 for k, name in enumerate(catalog.categories.names)}
     assert table == {
         "channel_names": {"0": "CT"},
-        "labels": {"background": 0, **numbers},
+        "labels": {"background": 0, "liver": 1, "tumor": 2},
         "numTraining": 1,
         "file_ending": ".nii.gz",
     }
@@ -176,6 +175,47 @@ def test_nnunet_there_and_back(tmp_path):
     for value, name in own.categories.items():
         [number] = [v for v, n in label.categories.items() if n == name]
         assert np.array_equal(label[...] == number, own[...] == value), name
+
+
+def files_of(folder):
+    """Every file of a data set in nnU-Net's raw layout: its NIfTI as affine and stored numbers, its table as JSON."""
+    found = {}
+    for path in folder.rglob("*.*"):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".json":
+            found[name] = json.loads(path.read_text())
+        else:
+            found[name] = (*stored(path), nibabel.load(path).affine.tolist())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("labels", "order"),
+    [
+        ({"background": 0, "liver": 1, "cyst": 2, "tumor": 3}, None),
+        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}, [1, 2, 3]),
+        ({"background": 0, "whole": [1, 2, 3], "core": [1, 3], "enhancing": 3}, [2, 1, 3]),
+    ],
+    ids=["labels", "regions", "regions in another order"],
+)
+def test_nnunets_raw_layout_returns_as_it_was(tmp_path, labels, order):
+    root = tmp_path / "Dataset001_x"
+    for number, case in enumerate(("s_01", "s_02", "s_03")):
+        affine, shape = random_affine(number), (4 + number, 5, 6)
+        volumes = {f"imagesTr/{case}_{k:04d}": RNG.integers(-9, 9, shape).astype(np.int16) for k in range(2)}
+        if number < 2:
+            volumes[f"labelsTr/{case}"] = RNG.choice([0, 1, 2, 3], shape).astype(np.uint8)
+        for name, array in volumes.items():
+            path = root / (f"{name}.nii.gz" if number < 2 else f"{name}.nii.gz".replace("Tr", "Ts"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = nibabel.Nifti1Image(array, affine)
+            image.set_sform(affine, 1)
+            nibabel.save(image, path)
+    table = {"channel_names": {"0": "T2", "1": "T1"}, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
+    table |= {"regions_class_order": order} if order else {}
+    (root / "dataset.json").write_text(json.dumps(table))
+    assert export_nnunet(import_tree(root, tmp_path / "b"), tmp_path / "out") == {}
+    assert files_of(tmp_path / "out") == files_of(root)
 
 
 def test_cases_that_do_not_fit_are_named_and_the_others_written(tmp_path):
