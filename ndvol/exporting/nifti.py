@@ -27,7 +27,7 @@ def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False
 
     Returns
     -------
-    the cases that NIfTI cannot hold, with the reason; the others are written.
+    the cases that NIfTI cannot hold, with the reason; nothing of them is written.
 
     Raises
     ------
@@ -35,6 +35,7 @@ def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False
     """
 
     def write(name: str, case: Case, root: Path) -> None:
+        _check_frames(case)
         for image in case.images.values():
             _write(root / name / "images" / f"{image.name}.nii.gz", as_source(image))
         for label in case.labels.values():
@@ -93,6 +94,17 @@ def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
     # Last: a folder without it is no data set.
     put_json(Path(folder) / "dataset.json", table)
     return refused
+
+
+def _check_frames(case: Case) -> None:
+    """Raise, before anything is written, where a volume has no place in the patient."""
+    for volume in (*case.images.values(), *case.labels.values()):
+        if volume.grid.frame != "LPS":
+            raise GridError(
+                f"NIfTI needs patient coordinates, and volume {volume.name!r} of case {case.name!r} has none",
+                got=f"frame {volume.grid.frame}",
+                hint="export it as nrrd or portable",
+            )
 
 
 def _channel_names(record: CaseRecord) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import nibabel as nib
@@ -204,9 +205,9 @@ def convert(folder: Path, target: Path, program: str) -> Iterator[Theirs]:
     for path in sorted(target.glob("*.nii")):
         array, affine = read_nifti(path)
         sidecar = path.with_suffix(".json")
-        # What dcm2niix resampled has no sidecar, but the name of its series.
+        # What dcm2niix resampled or cut has no sidecar, but the name of its series, with a letter where that was taken.
         uid = json.loads(sidecar.read_text()).get("SeriesInstanceUID", "") if sidecar.is_file() else ""
-        uid = uid or path.stem.partition("_")[0]
+        uid = uid or path.stem.partition("_")[0].rstrip(ascii_lowercase)
         yield Theirs(path, uid, array, affine)
 
 

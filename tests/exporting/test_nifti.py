@@ -237,6 +237,18 @@ def test_cases_that_do_not_fit_are_named_and_the_others_written(tmp_path):
     assert json.loads(result.stdout)["refused"] == {name: str(error)}
 
 
+def test_a_case_without_a_place_in_the_patient_is_refused_as_a_whole(tmp_path):
+    write_nifti(
+        tmp_path / "raw/images/a.nii", np.ones((4, 5, 6), np.int16), Grid.regular("zyx", (4, 5, 6), spacing=(2, 1, 1))
+    )
+    lost = nibabel.Nifti1Image(np.ones((4, 5, 6), np.int16), None)
+    nibabel.save(lost, tmp_path / "raw/images/b.nii")
+    refused = export_nifti(import_tree(tmp_path / "raw", tmp_path / "b"), tmp_path / "out")
+    assert list(refused) == ["b"]
+    assert "has none; got frame LOCAL; export it as nrrd or portable" in str(refused["b"])
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
+
+
 def test_nothing_is_overwritten(tmp_path):
     catalog = cohort(tmp_path)
     (tmp_path / "out").mkdir()
