@@ -98,9 +98,11 @@ def encode_segmentation(root: Path, series: Series, segmentation: Segmentation) 
     headers, planes = _planes(series, numbered, segmentation.name)
     if not planes.any():
         headers, planes = headers[:1], planes[:1]
-    sources = _sources(root, series, headers)
     try:
+        sources = _sources(root, series, headers)
         return _encoded(sources, [header.frame for header in headers], planes, segmentation)
+    except SourceError:
+        raise
     except Exception as error:  # highdicom and pydicom raise whatever a header provokes
         raise _unsuitable(series, reason(error, root)) from error
 
@@ -164,6 +166,8 @@ def _sources(root: Path, series: Series, headers: Sequence[Header]) -> list[Data
     """The headers of the source's files, or the only one of a multi-frame file with the groups of these frames."""
     sources = [_source(root, path) for path in dict.fromkeys(h.path for h in headers)]
     first = sources[0]
+    if not first.get("SliceThickness"):
+        first.SliceThickness = series_grid(series).spacing[0]  # type 2, and highdicom wants one
     groups = first.get("PerFrameFunctionalGroupsSequence")
     if groups is None:
         for source in sources:
@@ -173,6 +177,8 @@ def _sources(root: Path, series: Series, headers: Sequence[Header]) -> list[Data
     if len(sources) > 1:
         raise _unsuitable(series, f"{len(sources)} multi-frame files", "one")
     kept = [groups[header.frame] for header in headers]
+    if "SharedFunctionalGroupsSequence" not in first:
+        first.SharedFunctionalGroupsSequence = [Dataset()]
     shared = first.SharedFunctionalGroupsSequence[0]
     for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
         if keyword in kept[0]:
@@ -228,10 +234,11 @@ def _encoded(sources: list[Dataset], frames: Sequence[int], planes: NDArray[Any]
             series_description=segmentation.name,
         )
         dataset.SpecificCharacterSet = sources[0].SpecificCharacterSet
-        for group in dataset.PerFrameFunctionalGroupsSequence:
-            for item in group.DerivationImageSequence[0].SourceImageSequence:
-                if "ReferencedFrameNumber" in item:
-                    item.ReferencedFrameNumber = frames[int(item.ReferencedFrameNumber) - 1] + 1
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        found = [item for group in groups for item in group.DerivationImageSequence[0].SourceImageSequence]
+        for item in {id(item): item for item in found}.values():  # segments of one plane share theirs
+            if "ReferencedFrameNumber" in item:
+                item.ReferencedFrameNumber = frames[int(item.ReferencedFrameNumber) - 1] + 1
         _without_chance(dataset, sources[0], uid("dimensions"))
         stream = BytesIO()
         dataset.save_as(stream)
