@@ -25,12 +25,13 @@ FORMS = {
         "export_slices",
         "a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler",
     ),
+    "seg": ("export_seg", "a DICOM SEG per label volume, on the original series below --source"),
 }
 """By form: the function of `ndvol.exporting` that writes the cases in it, and what it is."""
 PATCHES = "patches"
 """The form that is none of the cases, but of windows drawn from them."""
-_DRAWING = ("window", "count", "category", "seed")
-"""Options of that form alone."""
+OWN = {PATCHES: ("window", "count", "category", "seed"), "seg": ("source", "algorithm")}
+"""Options that go with one form alone."""
 
 
 @click.command()
@@ -53,21 +54,29 @@ _DRAWING = ("window", "count", "category", "seed")
     "windows are drawn anywhere.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="patches: another draws others.")
+@click.option("--source", type=click.Path(path_type=Path, exists=True), help="seg: the DICOM files of the import.")
+@click.option("--algorithm", metavar="NAME", help="seg: the program that made the labels; people by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
-def export(bundle: Path, folder: Path, form: str, as_json: bool, **drawing: Any) -> None:
+def export(bundle: Path, folder: Path, form: str, as_json: bool, **own: Any) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
     from ndvol.opening import open_catalog
 
-    source = click.get_current_context().get_parameter_source
-    given = [name for name in _DRAWING if source(name) is not ParameterSource.DEFAULT]
-    if given and form != PATCHES:
-        raise click.UsageError(f"--{given[0]} goes with --to patches only")
+    given = click.get_current_context().get_parameter_source
+    for owner, names in OWN.items():
+        for name in names:
+            if owner != form and given(name) is not ParameterSource.DEFAULT:
+                raise click.UsageError(f"--{name} goes with --to {owner} only")
+    if form == "seg" and own["source"] is None:
+        raise click.UsageError(
+            "--to seg needs --source: a SEG refers to images of a patient, which a bundle does not name"
+        )
     catalog = open_catalog(bundle)
     if form == PATCHES:
-        _export_patches(catalog, folder, drawing, as_json)
+        _export_patches(catalog, folder, own, as_json)
         return
     write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
-    result = write(catalog, folder, progress=True)
+    options = {name: own[name] for name in OWN.get(form, ()) if own[name] is not None}
+    result = write(catalog, folder, progress=True, **options)
     # What is written as one file, whole or not at all, refuses no single case.
     refused = result if isinstance(result, dict) else {}
     if as_json:

@@ -80,7 +80,8 @@ def sitk_geometry(grid: Grid) -> tuple[tuple[float, ...], tuple[float, ...], tup
 def to_nibabel(volume: Volume) -> nibabel.Nifti1Image:
     """The volume as a NIfTI-1 image in memory: axes x, y, z, then t, then c; affine to RAS mm.
 
-    The affine is the sform (code 1, scanner), since a qform cannot hold a shear.
+    The affine is the sform, since a qform cannot hold a shear; its code is the volume's attribute ``sform_code`` or
+    ``qform_code``, else 1 (scanner). The attribute ``t_spacing_s`` becomes the time step.
 
     Raises
     ------
@@ -102,8 +103,12 @@ def to_nibabel(volume: Volume) -> nibabel.Nifti1Image:
     lead = array.ndim - 3
     array = array.transpose(*range(array.ndim - 1, lead - 1, -1), *range(lead))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
-    image.set_sform(affine, code=1)
+    facts = volume.attributes
+    image.set_sform(affine, code=facts.get("sform_code") or facts.get("qform_code") or 1)
     image.header.set_xyzt_units("mm")
+    if "t" in volume.axes and "t_spacing_s" in facts:
+        image.header.set_xyzt_units("mm", "sec")
+        image.header["pixdim"][4] = facts["t_spacing_s"]
     return image
 
 

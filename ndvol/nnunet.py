@@ -197,13 +197,21 @@ def _renumbered(truth: LabelVolume, dataset: Mapping[str, Any], case: str) -> ND
     out = np.zeros(array.shape, np.int16)
     for value in truth.index.values:
         name = truth.categories[value]
-        number = dataset["labels"].get(name)
-        if not isinstance(number, int):
+        number = own_number(dataset["labels"], name)
+        if number is None:
             raise SourceError(
                 f"dataset.json has no number for category {name!r} of case {case!r}", got=dataset["labels"]
             )
         out[array == value] = number
     return out
+
+
+def own_number(labels: Mapping[str, Any], name: str) -> int | None:
+    """The number of a label, or the one that a region does not share with a smaller one; None when there is none."""
+    regions = {key: {entry} if isinstance(entry, int) else set(entry) for key, entry in labels.items()}
+    values = regions.get(name, set())
+    own = values.difference(*(region for region in regions.values() if region < values))
+    return own.pop() if len(own) == 1 else None
 
 
 def _add_seg(writer: CaseWriter, axes: str, seg: NDArray[Any]) -> None:

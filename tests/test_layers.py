@@ -35,6 +35,7 @@ OWNERS = {
     # One way to open HDF5, for our files in the store and those of others in the formats.
     "h5py": ("hdf5", "store"),
     "pydicom": ("formats",),
+    "highdicom": ("formats",),
     # Arrays in memory go over to the other libraries in interop; files are read in the formats only.
     "SimpleITK": ("formats", "interop"),
     "nibabel": ("formats", "interop"),

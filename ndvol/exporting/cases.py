@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
 from ndvol.catalog import Catalog
-from ndvol.errors import GridError, NdvolError, OptionError, StoreError
+from ndvol.errors import GridError, NdvolError, OptionError, SourceError, StoreError
 from ndvol.geometry import Grid, Reorientation
 from ndvol.selection import MM_PER_UNIT
 from ndvol.volumes import ArraySource, Case, Volume
@@ -37,7 +37,7 @@ def each_case(catalog: Catalog, root: Path, write: Callable[[str, Case, Path], N
         for name in tqdm(catalog, unit="case", disable=None if progress else True):
             try:
                 write(file_name(name, names), catalog[name], root)
-            except (GridError, OptionError) as error:
+            except (GridError, OptionError, SourceError) as error:
                 refused[name] = error
     except OSError as error:
         if isinstance(error, StoreError):
@@ -67,7 +67,8 @@ def source_grid(volume: Volume) -> Grid:
 def as_source(volume: Volume) -> Volume:
     """The volume in memory, in the order and direction of axes that its source had."""
     array = np.ascontiguousarray(_way_back(volume).array(np.asarray(volume), axes=volume.axes))
-    return Volume(volume.name, source_grid(volume), ArraySource(array))
+    attributes = {name: fact for name, fact in volume.attributes.items() if name != "reorientation"}
+    return Volume(volume.name, source_grid(volume), ArraySource(array), attributes)
 
 
 def _way_back(volume: Volume) -> Reorientation:

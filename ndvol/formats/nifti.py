@@ -250,6 +250,9 @@ def _head(root: Path, path: str, image: Any) -> _Head:
     }
     if (slope, inter) != (1.0, 0.0):
         attributes |= {"scl_slope": slope, "scl_inter": inter}
+    if (slope, inter) != (1.0, 0.0) or layout.stored.newbyteorder("=") == np.float64:
+        # The volume may be of another type, see `nifti_stored`.
+        attributes["datatype"] = int(image.header["datatype"])
     return _Head(path, file, grid, layout, int(proxy.offset), slope, inter, attributes | facts, (*warnings, *notes))
 
 

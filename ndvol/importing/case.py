@@ -214,7 +214,7 @@ def _write_images(
             if volume.channels:
                 array, grid = array[k], with_axes(grid, grid.axes.replace("t", ""))
             writer.add_image(name, array, grid, reorientation=turn, attributes=facts)
-            images[name] = OnImage(volume.series, grid, data.attributes)
+            images[name] = OnImage(volume.series, grid, data.attributes, turn)
         del data, array  # one volume at a time
     return images, burned_in
 

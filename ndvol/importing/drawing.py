@@ -11,7 +11,7 @@ import numpy as np
 from ndvol.errors import NdvolError, OptionError, SourceError
 from ndvol.formats import LabelData, Series, StructureReader, reader
 from ndvol.formats.regridded import source_planes
-from ndvol.geometry import Grid
+from ndvol.geometry import Grid, Reorientation
 from ndvol.geometry.resampling import repeat_planes
 from ndvol.importing.plan import PlannedLabel
 
@@ -21,11 +21,16 @@ OFF_GRID = ("label-off-grid", "contour-off-plane", "contour-planes", "contour-no
 
 @dataclass(frozen=True, slots=True)
 class OnImage:
-    """What labels need of an image: its series, and its grid and attributes as it is stored."""
+    """What labels need of an image: its series, its grid and attributes as it is stored, and how it was turned."""
 
     series: Series
     grid: Grid
     facts: Mapping[str, float | int | str]
+    turn: Reorientation
+
+
+Drawn = list[tuple[Grid, Reorientation, LabelData]]
+"""Structures, each with its grid, and how the image that they are drawn on was turned."""
 
 
 def same_source(image: Series, structures: Series) -> bool:
@@ -33,8 +38,8 @@ def same_source(image: Series, structures: Series) -> bool:
     return (image.reader, image.key) == (structures.reader, structures.key)
 
 
-def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> list[tuple[Grid, LabelData]]:
-    """Structures on the one grid of `images` that they fit, each with its grid: with the image's t axis or without."""
+def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> Drawn:
+    """Structures on the one grid of `images` that they fit, each with the image's t axis or without."""
     [series] = planned.series
     different: list[OnImage] = []
     for image in images:
@@ -57,7 +62,7 @@ def draw_structures(planned: PlannedLabel, images: Sequence[OnImage]) -> list[tu
     return drawn[0]
 
 
-def _draw_on(planned: PlannedLabel, image: OnImage) -> list[tuple[Grid, LabelData]]:
+def _draw_on(planned: PlannedLabel, image: OnImage) -> Drawn:
     """Structures on the grid of an image, each with its own axes of it."""
     [series] = planned.series
     drawer = reader(series.reader)
@@ -79,7 +84,7 @@ def _draw_on(planned: PlannedLabel, image: OnImage) -> list[tuple[Grid, LabelDat
     if not same_source(image.series, series):
         drawn = _on_every_plane(drawn, spatial, image.facts)
     moving = with_axes(image.grid, "t" + spatial.axes) if "t" in image.grid.axes else spatial
-    return [(spatial if data.array.ndim == len(spatial.axes) else moving, data) for data in drawn]
+    return [(spatial if data.array.ndim == len(spatial.axes) else moving, image.turn, data) for data in drawn]
 
 
 def _on_every_plane(

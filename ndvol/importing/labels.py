@@ -225,9 +225,9 @@ def _read_structures(
     if isinstance(found, RefusedLabel):
         yield found
         return
-    for grid, data in found:
+    for grid, turn, data in found:
         name = Privacy.of(options).label_volume(data.name, planned.name)
-        label = Label(name, data.array, grid, _identity(grid), {}, {series.source: data.warnings})
+        label = Label(name, data.array, grid, turn, {}, {series.source: data.warnings})
         yield _named(label, name_structures(data.categories, options, data.originals), series.source)
 
 

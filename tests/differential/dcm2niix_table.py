@@ -3,9 +3,10 @@
     pip install -r tests/differential/requirements.txt
     python tests/differential/dcm2niix_table.py FOLDER [FOLDER …] [--jobs 2] [--dcm2niix PROGRAM]
 
-Each folder is imported into a temporary bundle, and converted by ``dcm2niix -p n -z n``. Volumes are matched by
-geometry: equal shape, and corners at the same place in the world. dcm2niix is a witness; the judge is pydicom, which
-knows neither program: every plane of ndvol's volume must lie at its ImagePositionPatient and hold
+Each folder is imported into a temporary bundle and exported as NIfTI, as ``ndvol import`` and ``ndvol export --to
+nifti`` do, and converted by ``dcm2niix -p n -z n``. The NIfTI files are matched by geometry: equal shape, and corners
+at the same place in the world. dcm2niix is a witness; the judge is pydicom, which knows neither program: every plane of
+ndvol's volume must lie at its ImagePositionPatient and hold
 ``stored * slope + intercept`` of its own file or frame (columns `plane` and `planes`; "-" where the planes cannot be
 told apart from outside, as in mosaics). Exit code 1 when that fails, or when a difference has no explanation.
 """
@@ -26,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import nibabel as nib
@@ -35,6 +37,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from ndvol.errors import ImportFailedError
+from ndvol.exporting import export_nifti
 from ndvol.importing import ImportOptions, plan_import
 from ndvol.importing.planning import TOP
 from ndvol.importing.run import run_import
@@ -148,7 +151,7 @@ def compare(folder: Path, program: str, jobs: int) -> Iterator[Row]:
 
 
 def volumes(folder: Path, bundle: Path, jobs: int, headers: Mapping[str, Dataset], verdicts: list[Any]) -> list[Ours]:
-    """The DICOM images that ndvol imports from `folder`; its verdicts are added to `verdicts`."""
+    """The DICOM images that ndvol imports from `folder`, as it exports them; its verdicts are added to `verdicts`."""
     made: list[Ours] = []
     plan = plan_import(folder, ImportOptions())
     try:
@@ -156,6 +159,8 @@ def volumes(folder: Path, bundle: Path, jobs: int, headers: Mapping[str, Dataset
     except ImportFailedError as error:
         verdicts += [(v, None) for v in error.verdicts]
         return made
+    nifti = bundle.with_name("exported")
+    export_nifti(catalog, nifti)
     sources = {v.source: v for v in catalog.verdicts}
     images = {case.images[0].series.source for case in plan.cases}
     verdicts += [(v, None) for v in catalog.verdicts if not v.case or v.source not in images]
@@ -166,13 +171,9 @@ def volumes(folder: Path, bundle: Path, jobs: int, headers: Mapping[str, Dataset
             continue
         volume = catalog[case.name].images[planned.name]
         names = [name for label in catalog[case.name].labels.values() for name in label.categories.values()]
-        array = np.asarray(volume)
-        for axis, name in enumerate("tc"):
-            if name not in volume.grid.axes:
-                array = np.expand_dims(array, axis)
+        array, affine = read_nifti(nifti / case.name / "images" / f"{planned.name}.nii.gz")
         shape = "×".join(map(str, volume.shape))
         uid = str(headers[planned.series.files[0]].get("SeriesInstanceUID", ""))
-        affine = volume.grid.affine
         ours = Ours(case.name, uid, array, affine, planned.series.files, shape, tuple(names))
         verdicts.append((verdict, ours))
         made.append(ours)
@@ -202,19 +203,24 @@ def convert(folder: Path, target: Path, program: str) -> Iterator[Theirs]:
     command = [program, "-p", "n", "-z", "n", "-b", "y", "-ba", "n", "-d", "9", "-f", "%j", "-o", str(target)]
     subprocess.run([*command, str(folder)], capture_output=True, check=False)
     for path in sorted(target.glob("*.nii")):
-        image: Any = nib.load(path)
-        array = np.asanyarray(image.dataobj)
-        if array.dtype.names:
-            array = np.stack([array[c] for c in array.dtype.names], -1)  # colours last
-            array = np.moveaxis(array.reshape(*(*array.shape[:-1], 1, 1)[:3], 1, -1), -1, -2)
-        else:
-            array = array.reshape(*(*array.shape, 1, 1, 1)[:3], 1, -1)
-        affine = RAS_TO_LPS @ image.affine @ np.eye(4)[:, [2, 1, 0, 3]]
+        array, affine = read_nifti(path)
         sidecar = path.with_suffix(".json")
-        # What dcm2niix resampled has no sidecar, but the name of its series.
+        # What dcm2niix resampled or cut has no sidecar, but the name of its series, with a letter where that was taken.
         uid = json.loads(sidecar.read_text()).get("SeriesInstanceUID", "") if sidecar.is_file() else ""
-        uid = uid or path.stem.partition("_")[0]
-        yield Theirs(path, uid, array.transpose(), affine)
+        uid = uid or path.stem.partition("_")[0].rstrip(ascii_lowercase)
+        yield Theirs(path, uid, array, affine)
+
+
+def read_nifti(path: Path) -> tuple[Array, Array]:
+    """Voxels as (t, c, k, j, i), colours among the channels, and the affine from (k, j, i) to LPS."""
+    image: Any = nib.load(path)
+    array = np.asanyarray(image.dataobj)
+    shape = (*array.shape, 1, 1, 1, 1, 1)[:5]
+    if array.dtype.names:
+        array = np.stack([array[c] for c in array.dtype.names], -1)
+        shape = (*shape[:4], array.shape[-1])
+    array = array.reshape(shape)
+    return array.transpose(3, 4, 2, 1, 0), RAS_TO_LPS @ image.affine @ np.eye(4)[:, [2, 1, 0, 3]]
 
 
 # Comparison.

@@ -29,7 +29,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa
 from ndvol.errors import GridError, SourceError, UnknownNameError  # noqa: E402
 from ndvol.geometry import Grid  # noqa: E402
 from ndvol.interop import to_sitk  # noqa: E402
-from ndvol.nnunet import CaseDataset, preprocess  # noqa: E402
+from ndvol.nnunet import CaseDataset, own_number, preprocess  # noqa: E402
 from ndvol.store import CaseWriter, open_case  # noqa: E402
 
 DATASET = {
@@ -151,6 +151,12 @@ def test_a_region_is_drawn_from_all_its_values(tmp_path):
     assert voxels(found[1, 2, 3]) == set(map(tuple, np.argwhere(seg > 0).tolist()))
     assert voxels(found[3,]) == set(map(tuple, np.argwhere(seg == 3).tolist()))
     assert len(found[2]) == 0
+
+
+def test_a_category_has_the_number_that_its_region_does_not_share():
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [1, 3], "enhancing": 3, "organ": [4, 5], "a": 4, "b": 5}
+    expected = {"whole": 2, "core": 1, "enhancing": 3, "organ": None, "a": 4, "b": 5, "elsewhere": None}
+    assert {name: own_number(labels, name) for name in expected} == expected
 
 
 def test_the_previous_stage_and_a_pickle(tmp_path):
