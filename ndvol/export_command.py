@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 from ndvol.commands import EXIT_PARTLY
+
+FORMS = {
+    "nifti": ("export_nifti", "a file per volume, oriented as its source"),
+    "nnunet": ("export_nnunet", "nnU-Net's raw layout"),
+    "slices": (
+        "export_slices",
+        "a kwcoco video per case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler",
+    ),
+}
+"""By form: the function of `ndvol.exporting` that writes it, and what it is."""
 
 
 @click.command()
@@ -17,23 +28,20 @@ from ndvol.commands import EXIT_PARTLY
 @click.option(
     "--to",
     "form",
-    type=click.Choice(["nifti", "nnunet", "slices"]),
+    type=click.Choice([*FORMS]),
     required=True,
-    help="nifti: a file per volume, oriented as its source. nnunet: nnU-Net's raw layout. slices: a kwcoco video per "
-    "case, its slices PNG or TIFF files, for kwcoco's tools and ndsampler.",
+    help=" ".join(f"{form}: {what}." for form, (_, what) in FORMS.items()),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def export(bundle: Path, folder: Path, form: str, as_json: bool) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
-    from ndvol.exporting import export_nifti, export_nnunet, export_slices
     from ndvol.opening import open_catalog
 
     catalog = open_catalog(bundle)
-    refused = {}
-    if form == "slices":
-        export_slices(catalog, folder, progress=True)
-    else:
-        refused = (export_nifti if form == "nifti" else export_nnunet)(catalog, folder, progress=True)
+    write = getattr(import_module("ndvol.exporting"), FORMS[form][0])
+    result = write(catalog, folder, progress=True)
+    # What is written as one file, whole or not at all, refuses no single case.
+    refused = result if isinstance(result, dict) else {}
     if as_json:
         reasons = {name: str(error) for name, error in refused.items()}
         click.echo(json.dumps({"folder": str(folder), "form": form, "cases": len(catalog), "refused": reasons}))

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ndvol.catalog import Catalog
-from ndvol.errors import GridError, NdvolError, OptionError, StoreError
-from ndvol.geometry import Reorientation
+from ndvol.errors import GridError, OptionError
+from ndvol.exporting.cases import Refused, as_source, each_case, put, put_json
 from ndvol.interop import to_nibabel
 from ndvol.volumes import ArraySource, Case, Volume
-
-Refused = dict[str, NdvolError]
-"""Why a case could not be written, by case."""
 
 
 def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False) -> Refused:
@@ -42,9 +36,9 @@ def export_nifti(catalog: Catalog, folder: str | Path, *, progress: bool = False
         for label in case.labels.values():
             path = root / name / "labels" / f"{label.name}.nii.gz"
             _write(path, as_source(label))
-            _write_json(path.with_name(f"{label.name}.json"), {str(v): n for v, n in label.categories.items()})
+            put_json(path.with_name(f"{label.name}.json"), {str(v): n for v, n in label.categories.items()})
 
-    return _each_case(catalog, Path(folder), write, progress)
+    return each_case(catalog, Path(folder), write, progress)
 
 
 def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = False) -> Refused:
@@ -84,7 +78,7 @@ def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
             _write(root / "labelsTr" / f"{name}.nii.gz", one)
             trained.append(name)
 
-    refused = _each_case(catalog, Path(folder), write, progress)
+    refused = each_case(catalog, Path(folder), write, progress)
     table = {
         "channel_names": {str(k): name for k, name in enumerate(channels)},
         "labels": {"background": 0, **numbers},
@@ -92,17 +86,8 @@ def export_nnunet(catalog: Catalog, folder: str | Path, *, progress: bool = Fals
         "file_ending": ".nii.gz",
     }
     # Last: a folder without it is no data set.
-    _write_json(Path(folder) / "dataset.json", table)
+    put_json(Path(folder) / "dataset.json", table)
     return refused
-
-
-def as_source(volume: Volume) -> Volume:
-    """The volume in memory, in the order and direction of axes that its source had."""
-    array, grid = np.asarray(volume), volume.grid
-    if turn := volume.attributes.get("reorientation"):
-        back = Reorientation(tuple(turn["order"]), tuple(turn["flips"])).inverse()
-        array, grid = np.ascontiguousarray(back.array(array, axes=volume.axes)), back.grid(grid)
-    return Volume(volume.name, grid, ArraySource(array))
 
 
 def _channels(case: Case, names: tuple[str, ...]) -> list[Volume]:
@@ -128,35 +113,6 @@ def _renumbered(label: Volume, categories: Mapping[int, str], numbers: Mapping[s
     return Volume(label.name, label.grid, ArraySource(table[array]))
 
 
-def _each_case(catalog: Catalog, root: Path, write: Callable[[str, Case, Path], None], progress: bool) -> Refused:
-    """Write every case; what cannot be written is noted, and the others go on."""
-    refused: Refused = {}
-    try:
-        if root.is_dir() and any(root.iterdir()):
-            raise StoreError(f"{root} is not empty", hint="export into another folder, or empty it first")
-        for name in tqdm(catalog, unit="case", disable=None if progress else True):
-            try:
-                write(name, catalog[name], root)
-            except (GridError, OptionError) as error:
-                refused[name] = error
-    except OSError as error:
-        if isinstance(error, StoreError):
-            raise
-        raise StoreError.from_os(error, root) from error
-    return refused
-
-
 def _write(path: Path, volume: Volume) -> None:
     """A file that is whole or not there; gzip without a time, so that the same voxels make the same bytes."""
-    _put(path, gzip.compress(to_nibabel(volume).to_bytes(), 6, mtime=0))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _put(path, json.dumps(value, ensure_ascii=False, indent=1).encode())
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    put(path, gzip.compress(to_nibabel(volume).to_bytes(), 6, mtime=0))
