@@ -40,7 +40,7 @@ def one_thread(monkeypatch):
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_notebook_runs():
-    names = run_notebook(CASES=3, STEPS=2, SHAPE=(24, 64, 64))
+    names = run_notebook(CASES=3, STEPS=2, SHAPE=(16, 40, 40), WINDOW=(8, 16, 16))
     assert len(names["losses"]) == 2
     assert [*names["train"], *names["held_out"]] == ["toy-0", "toy-1", "toy-2"]
     assert names["found"].shape == names["wanted"].shape == names["grid"].shape
