@@ -67,6 +67,11 @@ class CaseReader(ImageReader):  # type: ignore[misc]
         LoadImaged("image", reader=CaseReader("CT"))
         LoadImaged("label", reader=CaseReader(labels="organs"), dtype=numpy.int64)
 
+    The dictionaries of a bundle, which a ``PersistentDataset`` may cache: with ``hash_transform=pickle_hashing`` the
+    volumes of one file are told apart. It never finds windows again, since MONAI's hash of a tensor is of its address::
+
+        files = [{"image": record.path, "label": record.path} for record in catalog.records.values()]
+
     Inference over a whole volume by MONAI's own inferer, whose result lies where the volume does::
 
         image = LoadImage(reader=CaseReader("CT"))("bundle/volumes/case-001.h5")
