@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from monai.data import ImageReader, MetaTensor
+from monai.data.utils import collate_meta_tensor_fn
 from numpy.typing import NDArray
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ndvol.errors import GridError, OptionError, UnknownNameError
 from ndvol.store import open_case
@@ -21,25 +23,32 @@ __all__ = ["CaseReader", "to_metatensors"]
 
 Name = str | Path
 
+# MONAI does so itself, but not before its own loader has made a batch: until then torch's `default_collate`, and ours
+# with it, would give a batch the affine of its first item.
+default_collate_fn_map[MetaTensor] = collate_meta_tensor_fn
+
 
 def to_metatensors(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item of `ndvol.torch.PatchDataset` or `GridDataset` with ``image`` and ``label`` as `MetaTensor`.
 
-    A transform, the first one::
+    A transform, the first one; MONAI's loader and torch's make the same batches of its items::
 
         dataset = ndvol.torch.PatchDataset(sampler)
         data = monai.data.Dataset(dataset, Compose([to_metatensors, RandFlipd(["image", "label"], 0.5)]))
 
-    The affine is that of the patch: tensor order (z, y, x) to RAS mm. ``meta["filename_or_obj"]`` is the case's name,
-    from which `SaveImaged` makes that of its files. MONAI 1.6 saves one channel only with ``squeeze_end_dims=False``
+    The affine is that of the patch: tensor order (z, y, x) to RAS mm. It is in the MetaTensors alone, where transforms
+    keep it true; ``valid`` stays that of the patch as it was drawn. The metadata are those of a file that MONAI has
+    loaded, so ``EnsureChannelFirstd`` and ``SaveImaged`` know them: ``filename_or_obj`` is the case's name, from which
+    ``SaveImaged`` makes that of its files. MONAI 1.6 saves one channel only with ``squeeze_end_dims=False``
     (its issue 9068: it takes a volume for a picture).
     """
+    affine = item["affine"].numpy()
     tensors = {
-        key: MetaTensor(item[key], affine=item["affine"].clone(), meta={"filename_or_obj": item["case"]})
+        key: MetaTensor(item[key], meta={**_metadata(affine, item[key].shape[1:]), "filename_or_obj": item["case"]})
         for key in ("image", "label")
         if key in item
     }
-    return {**item, **tensors}
+    return {key: value for key, value in item.items() if key != "affine"} | tensors
 
 
 class CaseReader(ImageReader):  # type: ignore[misc]
@@ -57,6 +66,11 @@ class CaseReader(ImageReader):  # type: ignore[misc]
 
         LoadImaged("image", reader=CaseReader("CT"))
         LoadImaged("label", reader=CaseReader(labels="organs"), dtype=numpy.int64)
+
+    The dictionaries of a bundle, which a ``PersistentDataset`` may cache: with ``hash_transform=pickle_hashing`` the
+    volumes of one file are told apart. It never finds windows again, since MONAI's hash of a tensor is of its address::
+
+        files = [{"image": record.path, "label": record.path} for record in catalog.records.values()]
 
     Inference over a whole volume by MONAI's own inferer, whose result lies where the volume does::
 
@@ -100,13 +114,7 @@ class CaseReader(ImageReader):  # type: ignore[misc]
                     expected=f"{first.shape} and {first.affine.tolist()}",
                 )
         arrays = [np.asarray(volume).reshape(-1, *volume.shape[volume.ndim - n :]) for volume in volumes]
-        meta = {
-            "affine": first.ras_affine,
-            "original_affine": first.ras_affine,
-            "spatial_shape": np.array(arrays[0].shape[1:]),
-            "original_channel_dim": 0,
-            "space": "RAS",
-        }
+        meta = _metadata(first.ras_affine, arrays[0].shape[1:])
         return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)), meta
 
     def _volumes(self, path: Name) -> list[Volume]:
@@ -128,6 +136,17 @@ class CaseReader(ImageReader):  # type: ignore[misc]
                 hint=f"file {path}",
             )
         return [found[name] for name in names]
+
+
+def _metadata(affine: NDArray[np.float64], shape: Sequence[int]) -> dict[str, Any]:
+    """What MONAI's transforms and writers want to know of an image (C, \\*shape) that has just been loaded."""
+    return {
+        "affine": affine.copy(),
+        "original_affine": affine.copy(),
+        "spatial_shape": np.array(shape),
+        "original_channel_dim": 0,
+        "space": "RAS",
+    }
 
 
 def _paths(data: Name | Sequence[Name]) -> Sequence[Name]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from ndvol.catalog import Catalog
 from ndvol.errors import GridError, SourceError, UnknownNameError
+from ndvol.exporting.cases import as_source
 from ndvol.geometry import Grid
 from ndvol.interop import sitk_geometry
 from ndvol.label_index import LabelIndex
@@ -132,7 +134,12 @@ def preprocess(
     label : the label volume to learn; the only one of each case when None.
 
     The images are those that ``channel_names`` lists, in that order; label values become those that ``labels`` gives
-    to their categories. The segmentations go to ``gt_segmentations`` as well, for nnU-Net's validation.
+    to their categories. The segmentations go to ``gt_segmentations`` as well, for nnU-Net's validation. The voxels are
+    those that nnU-Net would make of the source files, or of an export to its raw layout; so its plans can come from
+    there, and a network trained on either predicts files of the same kind::
+
+        ndvol export bundle/ $nnUNet_raw/Dataset001_Liver --to nnunet
+        nnUNetv2_extract_fingerprint -d 1 && nnUNetv2_plan_experiment -d 1
 
     Raises
     ------
@@ -163,7 +170,7 @@ def preprocess(
 def _raw(
     case: Case, dataset: Mapping[str, Any], label: str | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int16], dict[str, Any]]:
-    """A case as nnU-Net's SimpleITKIO reads it: images (c, z, y, x), segmentation (1, z, y, x), properties."""
+    """A case as nnU-Net's SimpleITKIO reads its files: images (c, z, y, x), segmentation (1, z, y, x), properties."""
     channels = [dataset["channel_names"][str(i)] for i in range(len(dataset["channel_names"]))]
     if missing := [name for name in channels if name not in case.images]:
         raise UnknownNameError(
@@ -183,17 +190,20 @@ def _raw(
                 got=f"{volume.name!r}: {volume.axes} {volume.shape}, spacing {volume.grid.spacing}",
                 expected=f"{truth.shape}, spacing {truth.grid.spacing}",
             )
-    spacing, origin, direction = sitk_geometry(truth.grid)
+    # All as the first image's file had its axes: nnU-Net turns nothing, so its network must see in training what it
+    # will be given of that file when it predicts.
+    *turned, labels = (as_source(replace(v, attributes=images[0].attributes)) for v in (*images, truth))
+    spacing, origin, direction = sitk_geometry(labels.grid)
     properties = {
         "sitk_stuff": {"spacing": spacing, "origin": origin, "direction": direction},
         "spacing": list(spacing[::-1]),
     }
-    return np.stack(images).astype(np.float32), _renumbered(truth, dataset, case.name)[None], properties
+    seg = _renumbered(np.asarray(labels), truth, dataset, case.name)
+    return np.stack(turned).astype(np.float32), seg[None], properties
 
 
-def _renumbered(truth: LabelVolume, dataset: Mapping[str, Any], case: str) -> NDArray[np.int16]:
-    """The labels with the numbers that ``dataset.json`` gives to their categories."""
-    array = np.asarray(truth)
+def _renumbered(array: NDArray[Any], truth: LabelVolume, dataset: Mapping[str, Any], case: str) -> NDArray[np.int16]:
+    """The voxels of `truth`, `array`, with the numbers that ``dataset.json`` gives to their categories."""
     out = np.zeros(array.shape, np.int16)
     for value in truth.index.values:
         name = truth.categories[value]

@@ -386,7 +386,7 @@ def test_the_command_wants_the_source(tmp_path):
     assert "--to seg needs --source" in missing.output
     other = CliRunner().invoke(main, [*arguments, "nifti", "--source", str(series)])
     assert other.exit_code == 2
-    assert "--source is for --to seg" in other.output
+    assert "--source goes with --to seg only" in other.output
     done = CliRunner().invoke(main, [*arguments, "seg", "--source", str(series), "--algorithm", "x", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["refused"] == {}

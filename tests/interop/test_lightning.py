@@ -55,5 +55,9 @@ def test_the_example_trains(tmp_path):
     trainer.fit(Watched(categories=6), data)
     assert {epoch: len(batches) for epoch, batches in seen.items()} == {0: 16, 1: 16}
     assert not torch.equal(seen[0][0], seen[1][0])
+    # What arrived in the training step are the samples themselves.
+    for epoch, batches in seen.items():
+        data.train.set_epoch(epoch)
+        assert torch.equal(torch.cat(batches), torch.stack([data.train[i]["image"] for i in range(64)]))
     assert validated == [*range(16)] * 2
     assert torch.isfinite(trainer.callback_metrics["val_loss"])

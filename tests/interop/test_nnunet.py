@@ -20,13 +20,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytestmark = pytest.mark.filterwarnings("default")
 
 import torch  # noqa: E402
-from cases import CATEGORIES, catalog_of, write_case  # noqa: E402
+from cases import CATEGORIES, catalog_of, oblique_grid, write_case  # noqa: E402
 from nnunet_plans import PLANS  # noqa: E402
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader  # noqa: E402
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
 
+import ndvol  # noqa: E402
 from ndvol.errors import GridError, SourceError, UnknownNameError  # noqa: E402
+from ndvol.exporting import export_nnunet  # noqa: E402
+from ndvol.formats.writing import write_nifti  # noqa: E402
 from ndvol.geometry import Grid  # noqa: E402
 from ndvol.interop import to_sitk  # noqa: E402
 from ndvol.nnunet import CaseDataset, own_number, preprocess  # noqa: E402
@@ -41,9 +44,9 @@ DATASET = {
 SHAPES = {"a": (9, 18, 17), "b": (10, 20, 16), "c": (11, 17, 19)}
 
 
-def write_dataset(base: Path) -> Path:
+def write_dataset(base: Path, dataset=DATASET, plans=PLANS) -> Path:
     base.mkdir(parents=True, exist_ok=True)
-    for name, content in (("dataset", DATASET), ("nnUNetPlans", PLANS), ("dataset_fingerprint", {})):
+    for name, content in (("dataset", dataset), ("nnUNetPlans", plans), ("dataset_fingerprint", {})):
         (base / f"{name}.json").write_text(json.dumps(content))
     return base
 
@@ -106,6 +109,40 @@ def test_the_voxels_are_those_of_nnunets_own_preprocessing(tiny, by_nnunet):
         assert all(np.allclose(geometry[part], own_geometry[part]) for part in ("spacing", "origin", "direction"))
         assert np.allclose(properties.pop("spacing"), own_properties.pop("spacing"))
         assert properties == json.loads(json.dumps(own_properties))
+
+
+def test_an_export_and_its_sources_make_the_same_voxels(tmp_path):
+    """Of files whose axes run otherwise than in the bundle: nnU-Net does not turn them, and so predicts on them."""
+    grid = oblique_grid((9, 18, 17)).flip(0).flip(2).permute((0, 2, 1))
+    rng = np.random.default_rng(0)
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[1:5, 2:9, 3:12], labels[2:4, 3:5, 6:11] = 1, 2
+    for kind, array in (("images", rng.integers(-900, 900, grid.shape).astype(np.int16)), ("labels", labels)):
+        write_nifti(tmp_path / "source" / kind / "a.nii.gz", array, grid)
+    options = ndvol.ImportOptions(
+        modality="CT", categories=({"name": "liver", "value": 1}, {"name": "cyst", "value": 2})
+    )
+    catalog = ndvol.import_tree(tmp_path / "source", tmp_path / "bundle", options=options)
+    assert catalog["a"].images["CT"].shape != grid.shape
+    raw, base = tmp_path / "raw", tmp_path / "preprocessed"
+    assert export_nnunet(catalog, raw) == {}
+    dataset = json.loads((raw / "dataset.json").read_text())
+    one = {"normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False]}
+    plans = {**PLANS, "configurations": {"3d_fullres": {**CONFIGURATION, **one}}}
+    preprocess(catalog, write_dataset(base, dataset, plans), "3d_fullres")
+    data, seg, _, properties = CaseDataset(str(base / "tiny_3d"))["a"]
+    manager = PlansManager(plans)
+    setting = manager.get_configuration("3d_fullres")
+    for image, truth in (
+        (raw / "imagesTr/a_0000.nii.gz", raw / "labelsTr/a.nii.gz"),
+        (tmp_path / "source/images/a.nii.gz", tmp_path / "source/labels/a.nii.gz"),
+    ):
+        preprocessor = setting.preprocessor_class(verbose=False)
+        own, own_seg, facts = preprocessor.run_case([str(image)], str(truth), manager, setting, dataset)
+        assert np.array_equal(np.asarray(data), own)
+        assert np.array_equal(np.asarray(seg), own_seg)
+        for part in ("spacing", "origin", "direction"):
+            assert np.allclose(properties["sitk_stuff"][part], facts["sitk_stuff"][part], atol=1e-4)
 
 
 def test_a_segmentation_that_nnunet_writes_lies_on_the_case(tiny):
