@@ -22,6 +22,8 @@ NOT_RUN = {
     "mkdocs ": "builds this site; test_site.py does",
     "python tests/benchmarks/": "takes minutes of a quiet machine",
     "ndvol bench": "takes a minute; tests/test_bench.py runs it",
+    "ndvol view": "serves until Ctrl-C; its own tests drive it in Chromium",
+    "ndvol doctor": "finds other things on every machine; it has tests of its own",
     "python docs/examples/": "the examples have tests of their own",
     "nnUNetv2_": "nnU-Net's own commands train for days",
 }
