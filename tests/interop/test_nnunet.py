@@ -128,7 +128,7 @@ def test_an_export_and_its_sources_make_the_same_voxels(tmp_path):
     assert export_nnunet(catalog, raw) == {}
     dataset = json.loads((raw / "dataset.json").read_text())
     one = {"normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False]}
-    plans = {**PLANS, "configurations": {"3d_fullres": {**CONFIGURATION, **one}}}
+    plans = {**PLANS, "configurations": {"3d_fullres": {**PLANS["configurations"]["3d_fullres"], **one}}}
     preprocess(catalog, write_dataset(base, dataset, plans), "3d_fullres")
     data, seg, _, properties = CaseDataset(str(base / "tiny_3d"))["a"]
     manager = PlansManager(plans)
