@@ -7,10 +7,8 @@ processes. What does not qualify is read through h5py; three named predicates de
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
-import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
@@ -30,16 +28,15 @@ from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store.codec import BLOSC_FILTER
 from ndvol.store.contiguous import ContiguousReader, is_contiguous
 from ndvol.store.manifest import ChunkTable, Rows
+from ndvol.store.positions import Buffer, FileBytes, MappedBytes, PositionedBytes
 
 FLETCHER_BYTES = 4
 GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 
 _xxh3 = xxhash.xxh3_64_intdigest
 
-Buffer = memoryview | bytes
 Decoder = Callable[[Buffer, NDArray[Any]], NDArray[Any]]
 """The chunk in some stored bytes: decoded into the array given, or a view of the bytes that are one already."""
-Bytes = Callable[[int, int], Buffer]
 Slices = tuple[slice, ...]
 _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
@@ -94,7 +91,8 @@ class DirectReader:
         self._decode = decoder
         # HDF5's own descriptor: the same file, whatever has been put at its path since.
         descriptor = dataset.file.id.get_vfd_handle()
-        self._bytes = _mapped(descriptor) if table.hashes is not None else _read_by_position(self, descriptor)
+        self._file: FileBytes = MappedBytes(descriptor) if table.hashes is not None else PositionedBytes(descriptor)
+        self._expected = np.zeros(len(table.sizes), bool)
         self._local = threading.local()
 
     def read(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> None:
@@ -108,10 +106,23 @@ class DirectReader:
         """
         buffer = self._buffer()
         numbers, parts = self._shared(clips, outs)
+        self._expect(numbers)
         for number, row, pieces in zip(numbers.tolist(), self._table.rows(numbers), parts, strict=True):
             chunk = self._load(number, *row, buffer)
             for out, source, target in pieces:
                 out[target] = chunk[source]
+
+    def _expect(self, numbers: NDArray[np.int64]) -> None:
+        """Announce the bytes of the chunks that were never read before; later they are most likely in memory."""
+        fresh = numbers[~self._expected[numbers]]
+        if fresh.size:
+            self._expected[fresh] = True
+            offsets = np.sort(self._table.offsets[fresh])
+            ends = np.sort(self._table.offsets[fresh] + self._table.sizes[fresh])
+            # Neighbours in the file are one run.
+            breaks = np.flatnonzero(offsets[1:] != ends[:-1])
+            starts, stops = offsets[np.append(0, breaks + 1)], ends[np.append(breaks, len(ends) - 1)]
+            self._file.expect(zip(starts.tolist(), stops.tolist(), strict=True))
 
     def _shared(
         self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]
@@ -173,7 +184,7 @@ class DirectReader:
 
     def _load(self, number: int, offset: int, size: int, digest: int | None, buffer: NDArray[Any]) -> NDArray[Any]:
         """A chunk, checked; `buffer` is room for it."""
-        data = self._bytes(offset, size)
+        data = self._file.read(offset, size)
         if digest is not None and _xxh3(data) != digest:
             raise self._damage(number, "has other bytes than were written")
         try:
@@ -190,19 +201,6 @@ class DirectReader:
             dataset=self._name.lstrip("/"),
             window=box,
         )
-
-
-def _mapped(descriptor: int) -> Bytes:
-    """Bytes of a published file, mapped: it never changes, and all processes share its pages."""
-    view = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-    return lambda offset, size: view[offset : offset + size]
-
-
-def _read_by_position(owner: object, descriptor: int) -> Bytes:
-    """Bytes of a file that others may cut: reading past its end is an error, where a map would end the process."""
-    own = os.dup(descriptor)
-    weakref.finalize(owner, os.close, own)
-    return lambda offset, size: os.pread(own, size, offset)
 
 
 def _parts(inside: slice, placement: slice, chunk: int, stride: int) -> tuple[list[int], list[slice], list[slice]]:
