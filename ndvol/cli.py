@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ndvol.sampling import Target
 
 
-@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, epilog=EXIT_CODES, context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="ndvol")
 def main() -> None:
     """Volumes from DICOM, NIfTI and picture series in HDF5, and the windows that training wants of them."""

@@ -72,17 +72,23 @@ def parse_window(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def window_sizes(text: str, catalog: Catalog) -> tuple[int, ...]:
+def window_sizes(text: str | None, catalog: Catalog) -> tuple[int, ...]:
     """Voxels per axis from the text of ``--window``; a single number counts for every spatial axis.
+
+    None stands for the `modest_window` of cases over the same axes, and for 64 where they differ.
 
     Raises
     ------
     click.BadParameter : for other text.
     """
-    sizes = parse_window(text)
-    if len(sizes) > 1:
-        return sizes
-    return sizes * max((len(set(r.axes) & set("zyx")) for r in catalog.records.values()), default=3)
+    from ndvol.sampling.options import modest_window
+
+    cases = [(record.axes, record.shape) for record in catalog.records.values()]
+    spatial = {len(set(axes) & set("zyx")) for axes, _ in cases}
+    if text is None and len(spatial) == 1:
+        return modest_window(cases)
+    sizes = parse_window(text or "64")
+    return sizes * max(spatial, default=3) if len(sizes) == 1 else sizes
 
 
 class Commands(click.Group):

@@ -15,20 +15,20 @@ from ndvol.tables import counted, size_text
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
-@click.option("-w", "--window", default="64", show_default=True, help="Voxels per axis: 64 or 32,96,96.")
+@click.option("-w", "--window", help="Voxels per axis: 64 or 32,96,96; by default half the smallest case, at most 64.")
 @click.option("--windows", type=click.IntRange(0), default=16, show_default=True, help="Windows to draw of each role.")
 @click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
 def report(
-    bundle: Path, output: Path, window: str, windows: int, category: tuple[str, ...], seed: int, as_json: bool
+    bundle: Path, output: Path, window: str | None, windows: int, category: tuple[str, ...], seed: int, as_json: bool
 ) -> None:
     """Write one HTML page to look at a BUNDLE (a folder or a kwcoco file): cases, pictures, verdicts, windows."""
     from ndvol.opening import open_catalog
     from ndvol.report import DrawOptions, ReportOptions, write_report
 
     check_output(output, "--output")
-    options = ReportOptions(DrawOptions(parse_window(window), windows, category, seed))
+    options = ReportOptions(DrawOptions(parse_window(window) if window else None, windows, category, seed))
     catalog = open_catalog(bundle)
     problems = write_report(catalog, output, options, progress=True)
     size = output.stat().st_size

@@ -40,7 +40,7 @@ class SheetOptions:
 
 @click.command()
 @bundle_argument
-@click.option("-w", "--window", default="64", show_default=True, help="Voxels per axis: 64 or 32,96,96.")
+@click.option("-w", "--window", help="Voxels per axis: 64 or 32,96,96; by default half the smallest case, at most 64.")
 @click.option("--positive", type=click.IntRange(0), default=32, show_default=True, help="Number of positive windows.")
 @click.option("--negative", type=click.IntRange(0), default=32, show_default=True, help="Number of negative windows.")
 @click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
@@ -54,7 +54,7 @@ class SheetOptions:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("sheet.png"), show_default=True)
 @json_option
-def sample(bundle: Path, window: str, output: Path, as_json: bool, **options: Any) -> None:
+def sample(bundle: Path, window: str | None, output: Path, as_json: bool, **options: Any) -> None:
     """Draw windows from a BUNDLE and write a contact sheet of them."""
     from ndvol.opening import open_catalog
 

@@ -11,14 +11,14 @@ class DrawOptions:
 
     Attributes
     ----------
-    window : voxels per spatial axis in storage order, or one number for all.
+    window : voxels per spatial axis in storage order, or one number for all; None: `modest_window`.
     count : of positive windows, and of negative ones.
     categories : to draw and to avoid, with all below them; none: all.
     seed : of the draws.
     counted : draws behind the shares that the page tells; no image is read for them.
     """
 
-    window: tuple[int, ...] = (64,)
+    window: tuple[int, ...] | None = None
     count: int = 16
     categories: tuple[str, ...] = ()
     seed: int = 0

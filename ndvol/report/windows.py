@@ -14,6 +14,7 @@ from ndvol.report.options import DrawOptions
 from ndvol.report.survey import reason
 from ndvol.sampler import Reading, Sample, VolumeSampler
 from ndvol.sampling import Mix, Negative, Positive, Strategy, Uniform
+from ndvol.sampling.options import modest_window
 from ndvol.sampling.report import DrawReport
 from ndvol.selection import images_of
 from ndvol.sheet import draw_patch
@@ -88,7 +89,10 @@ def draw_windows(
 def _draw_kind(catalog: Catalog, kind: tuple[str, int, str], options: DrawOptions, progress: bool) -> Draws:
     axes, channels, image = kind
     spatial = sum(a in "zyx" for a in axes)
-    sizes = options.window * (spatial if len(options.window) == 1 else 1)
+    if options.window is None:
+        sizes = modest_window((record.axes, record.shape) for record in catalog.records.values())
+    else:
+        sizes = options.window * (spatial if len(options.window) == 1 else 1)
     if len(sizes) != spatial:
         error = OptionError("the window does not fit these cases", got=sizes, expected=f"1 or {spatial} lengths")
         return Draws(axes, image, len(catalog), problems=(str(error),))

@@ -35,6 +35,20 @@ def most_voxels(share: float, size: int) -> int:
     return floor(share * size + SHARE_TOLERANCE)
 
 
+def modest_window(cases: Iterable[tuple[str, Sequence[int]]]) -> tuple[int, ...]:
+    """A window for a first look: half of the smallest case along each spatial axis, but no more than 64 voxels.
+
+    Parameters
+    ----------
+    cases : axes and shape of each; all have the same spatial axes.
+
+    >>> modest_window([("zyx", (40, 96, 112)), ("tzyx", (9, 300, 512, 512))])
+    (20, 48, 56)
+    """
+    shapes = ([n for a, n in zip(axes, shape, strict=True) if a in SPATIAL_AXES] for axes, shape in cases)
+    return tuple(max(1, min(64, least // 2)) for least in map(min, zip(*shapes, strict=True)))
+
+
 def check_weights(what: str, weights: Sequence[float]) -> None:
     """Raise unless there is a weight and all are positive and finite."""
     if not weights or not all(isfinite(w) and w > 0 for w in weights):

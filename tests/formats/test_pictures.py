@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -250,15 +251,16 @@ def test_damaged_lzw_is_refused(tmp_path, scan):
         READER.read(tmp_path, scan(READER, tmp_path).series[0])
 
 
-@pytest.mark.parametrize(("compressor", "fails"), [("LZW", True), ("PackBits", False), ("Deflate", False)])
-def test_compressed_sixteen_bit_colours_are_never_narrowed(tmp_path, scan, compressor, fails):
+@pytest.mark.parametrize("compressor", ["LZW", "PackBits", "Deflate"])
+def test_compressed_sixteen_bit_colours_are_never_narrowed(tmp_path, scan, compressor):
     writer = SimpleITK.ImageFileWriter()
     writer.SetFileName(str(tmp_path / "a.tif"))
     writer.SetUseCompression(True)
     writer.SetCompressor(compressor)
     writer.Execute(SimpleITK.GetImageFromArray(COLOURS, isVector=True))
     series = scan(READER, tmp_path).series[0]
-    if fails:
+    # tifffile decodes LZW with imagecodecs only, which nothing here asks for; Pillow narrows it.
+    if compressor == "LZW" and find_spec("imagecodecs") is None:
         with pytest.raises(SourceError, match="decoded to uint8, the header says uint16"):
             READER.read(tmp_path, series)
     else:

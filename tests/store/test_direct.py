@@ -11,6 +11,7 @@ from ndvol.errors import DamageError
 from ndvol.geometry import Grid, Window
 from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
 from ndvol.store.direct import direct_reader, has_known_filters, is_chunked, is_guarded
+from ndvol.store.positions import MappedBytes, PositionedBytes
 
 SHAPE = (40, 37, 50)
 
@@ -155,3 +156,32 @@ def test_unwritten_chunks_have_the_fill_value(tmp_path, no_h5py):
         file.create_dataset("x", (10, 10), "i2", chunks=(4, 4), fillvalue=-5)[0, 0] = 3
     found = np.asarray(open_hdf5(tmp_path / "a.h5", "x", axes="yx"))
     assert (found[0, 0], found[0, 1], found[9, 9]) == (3, -5, -5)
+
+
+def test_chunks_are_announced_once_and_neighbours_as_one_run(tmp_path, monkeypatch):
+    with CaseWriter(tmp_path / "a.h5", case="a", uuid="", codec="none") as writer:
+        writer.add_image("i", voxels(), Grid.regular("zyx", SHAPE))
+    announced = []
+    monkeypatch.setattr(MappedBytes, "expect", lambda _, runs: announced.append(list(runs)))
+    volume = open_case(tmp_path / "a.h5").images["i"]
+    with h5py.File(tmp_path / "a.h5", locking=False) as file:
+        dataset = file["images/i/0"]
+        chunks = [dataset.id.get_chunk_info(n) for n in range(dataset.id.get_num_chunks())]
+    where = {n.chunk_offset: (n.byte_offset, n.byte_offset + n.size) for n in chunks}
+    volume.read(Window((0, 0, 0), (1, 1, 50)))
+    volume.read(Window((0, 0, 0), (1, 37, 50)))
+    volume.read(Window((0, 0, 0), (1, 37, 50)))
+    told = [run for runs in announced for run in runs]
+    assert sorted(b for a, c in told for b in range(a, c)) == sorted(
+        b for at, (a, c) in where.items() if at[0] == 0 for b in range(a, c)
+    )
+    assert len(told) < len([at for at in where if at[0] == 0])
+
+
+@pytest.mark.parametrize("kind", [MappedBytes, PositionedBytes])
+def test_bytes_that_are_not_there_may_be_announced(tmp_path, kind):
+    (tmp_path / "a").write_bytes(bytes(range(200)) * 50)
+    with (tmp_path / "a").open("rb") as file:
+        source = kind(file.fileno())
+    source.expect([(0, 10), (4097, 9000), (9990, 20_000)])
+    assert bytes(source.read(4097, 3)) == bytes([97, 98, 99])
