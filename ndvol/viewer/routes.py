@@ -28,10 +28,8 @@ from ndvol.volumes import Case, Volume
 
 ASSETS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Files of the page, by the end of their names."""
-KEEP = "private, max-age=31536000, immutable"
-"""For what an address with a content's hash answers …"""
-ASK_AGAIN = "no-store"
-"""… and for all else."""
+NOT_KEPT = "no-store"
+"""For all but the files of the page: no voxel of a patient stays on the browser's disk. The page keeps what it shows."""
 KEPT_CASES = 8
 """Cases that stay open for the next tile."""
 MANY = 2**40
@@ -46,7 +44,7 @@ class Answer:
     body: bytes
     type: str = "application/json"
     status: int = 200
-    cache: str = ASK_AGAIN
+    cache: str = NOT_KEPT
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -166,7 +164,6 @@ class Routes:
         return Answer(
             samples.tobytes(),
             "application/octet-stream",
-            cache=KEEP if key else ASK_AGAIN,
             headers={"X-Tile-Shape": shape},
         )
 

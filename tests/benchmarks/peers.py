@@ -60,8 +60,8 @@ def main() -> None:
             for row in groups[group]():
                 rows.append({"group": group, **row})
                 print(f"| {row['what']} | {row['value']} | {row.get('mark', '')} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1))
     if options.plot:
         plot([row for row in rows if row["group"] == "windows"], options.plot)
 

@@ -62,8 +62,7 @@ SETTINGS = {
     "README.md You have NIfTI, or an nnU-Net data set": Setting(
         ("Dataset001_Liver", "scans", "masks", "categories.json"),
         "import ndvol; catalog = ndvol.open('bundle/')",
-        {"(96, 96, 96)": "(16, 32, 32)", "scans/ bundle/": "scans/ other/"}
-        | {"lesion --window 32,96,96": "tumor --window 16,32,32 --positive 4"},
+        {"(96, 96, 96)": "(16, 32, 32)", "--window 32,96,96": "--window 16,32,32 --positive 4"},
     ),
     "README.md You know ndsampler": Setting(
         ("bundle",),
@@ -72,9 +71,10 @@ SETTINGS = {
     ),
     "README.md You train with PyTorch": Setting(
         ("bundle",),
-        "import monai, torchio, ndvol; catalog = ndvol.open('bundle/')",
+        "import ndvol",
         {"(96, 96, 96)": "(16, 32, 32)", "range(100)": "range(1)", "num_workers=4": "num_workers=0"},
     ),
+    "README.md You want to see it": Setting(("bundle",)),
     "README.md How fast": Setting(),
     "README.md What is in a bundle": Setting(),
 }
