@@ -32,7 +32,7 @@ def sources(tmp_path_factory):
     return raw
 
 
-@pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.parametrize("jobs", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_memory_does_not_grow_with_the_number_of_cases(sources, tmp_path, jobs):
     command = [sys.executable, str(PROBE), str(sources), str(tmp_path), str(jobs)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

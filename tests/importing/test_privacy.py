@@ -100,7 +100,10 @@ def test_the_pattern_finds_every_canary(sources):
     assert all(PATTERN.fullmatch(canary.lower().encode()) for canary in sources[1])
 
 
-@pytest.mark.parametrize("options", [(), ("--phi-key", "key")], ids=["unkeyed", "keyed"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), marks=pytest.mark.slow, id="unkeyed"), pytest.param(("--phi-key", "key"), id="keyed")],
+)
 def test_no_canary_leaves_its_source_under_strict(sources, tmp_path, options):
     root, planted = sources
     assert len(planted) >= 400
