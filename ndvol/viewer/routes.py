@@ -29,7 +29,7 @@ from ndvol.volumes import Case, Volume
 ASSETS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """Files of the page, by the end of their names."""
 NOT_KEPT = "no-store"
-"""For all but the files of the page: no voxel of a patient stays on the browser's disk. The page keeps what it shows."""
+"""For all but the files of the page: no voxel of a patient stays on the browser's disk."""
 KEPT_CASES = 8
 """Cases that stay open for the next tile."""
 MANY = 2**40
