@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ndvol.commands import bundle_argument, json_option
 from ndvol.errors import SamplingError
 from ndvol.tables import table, times
 
@@ -45,13 +46,13 @@ class Loaded:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("-w", "--window", type=click.IntRange(1), multiple=True, help="Voxels per side; repeatable.")
 @click.option(
     "-n", "--windows", "count", type=click.IntRange(1), default=60, show_default=True, help="Windows per row."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 def bench(bundle: Path, window: tuple[int, ...], count: int, seed: int, as_json: bool) -> None:
     """Time image and label windows of a BUNDLE in this process, the files in the page cache."""
     from tqdm import tqdm

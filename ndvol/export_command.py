@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ndvol.commands import EXIT_PARTLY, window_sizes
+from ndvol.commands import EXIT_PARTLY, bundle_argument, json_option, window_sizes
 
 if TYPE_CHECKING:
     from ndvol.catalog import Catalog
@@ -35,7 +35,7 @@ OWN = {PATCHES: ("window", "count", "category", "seed"), "seg": ("source", "algo
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -56,7 +56,7 @@ OWN = {PATCHES: ("window", "count", "category", "seed"), "seg": ("source", "algo
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="patches: another draws others.")
 @click.option("--source", type=click.Path(path_type=Path, exists=True), help="seg: the DICOM files of the import.")
 @click.option("--algorithm", metavar="NAME", help="seg: the program that made the labels; people by default.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
+@json_option
 def export(bundle: Path, folder: Path, form: str, as_json: bool, **own: Any) -> None:
     """Write the cases of a BUNDLE into FOLDER in a form that other programs read."""
     from ndvol.opening import open_catalog

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import click
 
-from ndvol.commands import EXIT_PARTLY, check_output, parse_window
+from ndvol.commands import EXIT_PARTLY, bundle_argument, check_output, json_option, parse_window
 from ndvol.tables import counted, size_text
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
 @click.option("-w", "--window", help="Voxels per axis: 64 or 32,96,96; by default half the smallest case, at most 64.")
 @click.option("--windows", type=click.IntRange(0), default=16, show_default=True, help="Windows to draw of each role.")
 @click.option("--category", multiple=True, help="Category to draw and to avoid, with all below it; repeatable.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
+@json_option
 def report(
     bundle: Path, output: Path, window: str | None, windows: int, category: tuple[str, ...], seed: int, as_json: bool
 ) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from ndvol.commands import bundle_argument
+
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--case", help="The case to show first.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; a free one by default.")
 @click.option("--no-browser", is_flag=True, help="Only print the address of the page.")

@@ -21,8 +21,10 @@ RANKS = {
     **dict.fromkeys(["interop", "opened", "opening"], 8),
     **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 9),
     **dict.fromkeys(["batches", "exporting", "grid_sampler"], 10),
-    **dict.fromkeys(["bench", "commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
-    **dict.fromkeys(["completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12),
+    **dict.fromkeys(["commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
+    **dict.fromkeys(
+        ["bench", "completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12
+    ),
     **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
     **dict.fromkeys(["cli", "report_command", "view_command"], 13),
     "__main__": 14,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ndvol.commands import EXIT_FAILED
+from ndvol.commands import EXIT_FAILED, json_option
 from ndvol.doctor.findings import Finding
 from ndvol.doctor.folder import check_folder
 from ndvol.doctor.machine import check_machine
@@ -22,7 +22,7 @@ from ndvol.tables import printable
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path())
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@json_option
 def doctor(folder: Path, as_json: bool) -> None:
     """Tell what works here, and what to change: versions, codecs, limits, and FOLDER as a place for a bundle."""
     found = list(_examine(folder))

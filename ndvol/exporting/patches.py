@@ -70,11 +70,7 @@ def export_patches(
     ((8, 16, 16), (8, 16, 16), 'toy-8', 'finding')
     >>> file.close()
     """
-    number = whole_number("count", len(sampler) if count is None else count, least=1)
-    if number > len(sampler):
-        raise OptionError(
-            "an epoch of the sampler has fewer samples", got=number, expected=len(sampler), hint="give it a length"
-        )
+    number = _checked_count(count, len(sampler))
     target = Path(path)
     if target.exists():
         raise StoreError(f"{target} exists already", hint="export to another file, or delete it first")
@@ -86,20 +82,30 @@ def export_patches(
         "axes": sampler.axes,
         "sampler": f"{sampler.strategy!r}, seed {sampler.seed}, epoch {sampler.epoch}, order {sampler.order}",
     }
-    grids: list[Grid] = []
-    valid: list[Window] = []
     _make_folder(target.parent)
     with PatchWriter(target, number, plan.patches, codec=codec, facts=facts) as writer:
-        for k, one in enumerate(tqdm(targets, unit="window", disable=None if progress else True)):
-            sample = sampler.load_sample(one)
-            sample.check_one_grid()
-            for patches in plan.patches:
-                writer.put(patches.path, k, plan.patch(patches, sample))
-            grids.append(sample.grid)
-            valid.append(sample.valid)
-        writer.put_table("targets", _target_columns(targets, grids, valid))
+        shown = tqdm(targets, unit="window", disable=None if progress else True)
+        places = [_put_sample(writer, plan, k, sampler.load_sample(one)) for k, one in enumerate(shown)]
+        writer.put_table("targets", _target_columns(targets, *zip(*places, strict=True)))
         writer.put_table("categories", _category_columns(sampler.catalog.categories))
     return target
+
+
+def _checked_count(count: int | None, epoch: int) -> int:
+    number = whole_number("count", epoch if count is None else count, least=1)
+    if number > epoch:
+        raise OptionError(
+            "an epoch of the sampler has fewer samples", got=number, expected=epoch, hint="give it a length"
+        )
+    return number
+
+
+def _put_sample(writer: PatchWriter, plan: _Plan, row: int, sample: Sample) -> tuple[Grid, Window]:
+    """Write the patches of a sample; where they lie, and which part of them is inside the volume."""
+    sample.check_one_grid()
+    for patches in plan.patches:
+        writer.put(patches.path, row, plan.patch(patches, sample))
+    return sample.grid, sample.valid
 
 
 @dataclass(frozen=True, slots=True)
