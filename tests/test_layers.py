@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "ndvol"
 RANKS = {
-    **dict.fromkeys(["errors", "tables", "version"], 0),
+    **dict.fromkeys(["errors", "processes", "tables", "version"], 0),
     **dict.fromkeys(["geometry", "markup"], 1),
     **dict.fromkeys(["box_index", "categories", "display", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),

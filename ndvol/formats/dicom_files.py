@@ -14,6 +14,7 @@ from ndvol.errors import SourceError
 from ndvol.formats.dicom_headers import Header, may_be_dicom, read_header
 from ndvol.formats.dicom_planes import Reason, is_structure, planes_of, unplaced, unwanted
 from ndvol.formats.dicom_series import series_uid
+from ndvol.processes import deaf_while_starting, deafen
 
 FEWEST = 500
 """Files below which processes cost more than they save: each takes about a second to start."""
@@ -72,7 +73,9 @@ def sort_out(root: Path, header: Header) -> tuple[Header, ...] | Reason:
 def _in_processes(work: partial[Examined | None], files: Sequence[str], jobs: int) -> list[Examined | None]:
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(min(jobs, 1 + len(files) // FEWEST), mp_context=context) as pool:
-            return list(pool.map(work, files, chunksize=_CHUNK))
+        with ProcessPoolExecutor(min(jobs, 1 + len(files) // FEWEST), context, deafen) as pool:
+            with deaf_while_starting():
+                examined = pool.map(work, files, chunksize=_CHUNK)
+            return list(examined)
     except BrokenProcessPool:  # a killed worker, or a script without a main guard: slower, but the same
         return [work(path) for path in files]

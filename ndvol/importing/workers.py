@@ -25,6 +25,7 @@ import numpy as np
 
 from ndvol.errors import NdvolError, OptionError, SourceError
 from ndvol.importing.plan import CasePlan
+from ndvol.processes import deaf_while_starting, deafen
 
 T = TypeVar("T")
 
@@ -135,12 +136,8 @@ class _Worker:
         self.case: CasePlan | None = None
         self.is_ready = False
         self._process = context.Process(target=_work, args=(theirs, attempt, limit, lock))
-        # Ctrl-C reaches the whole terminal; a process that is only just starting would answer with a traceback.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with deaf_while_starting():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def give(self, case: CasePlan) -> None:
@@ -215,8 +212,7 @@ def _no_workers(death: _Death) -> NdvolError:
 
 def _work(pipe: Connection, attempt: Any, limit: Callable[[CasePlan], float], lock: KeptOpen | None) -> None:
     """The life of a worker; `lock` is only held."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    deafen()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, also inside a library
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError):
