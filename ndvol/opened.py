@@ -19,7 +19,7 @@ from ndvol.geometry import Window
 from ndvol.geometry.pyramid import level_factor
 from ndvol.levels import at_level
 from ndvol.sampling import ObjectRows, VoxelIndex, examined_categories
-from ndvol.sampling.aligned import AlignedCase, Placed, align, fits, place, place_label
+from ndvol.sampling.aligned import AlignedCase, align, fits, place, place_label
 from ndvol.sampling.sample import Place, boxes_in_window
 from ndvol.volumes import Case, Volume, valid_window
 
@@ -93,9 +93,7 @@ class OpenCase:
 
     def places(self, window: Window, level: int) -> dict[str, Place]:
         """Where the patches of volumes on other grids lie; see `Sample.places`."""
-        case = self.at(level)
-        volumes: dict[str, Placed[Any]] = {f"images/{name}": placed for name, placed in case.images.items()}
-        volumes |= {f"labels/{name}": placed for name, placed in case.labels.items()}
+        volumes = self.at(level).volumes
         own = {name: (p.window(window), p.volume.grid) for name, p in volumes.items() if p.reference is not None}
         return {name: Place(grid.crop(box), valid_window(box, grid.shape)) for name, (box, grid) in own.items()}
 

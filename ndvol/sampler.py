@@ -16,6 +16,7 @@ from ndvol.errors import OptionError, WindowError
 from ndvol.geometry import Window
 from ndvol.geometry.pyramid import coarse_box, coarse_window, fine_box
 from ndvol.opened import OpenCase, OpenCases, Reads, Seen
+from ndvol.patches import Room, read_patches
 from ndvol.sampling import (
     BoundStrategy,
     Negative,
@@ -28,7 +29,6 @@ from ndvol.sampling import (
     Uniform,
     window_about,
 )
-from ndvol.sampling.aligned import Placed
 from ndvol.sampling.objects import WindowDims
 from ndvol.sampling.options import axis_values, whole_number, window_lengths
 from ndvol.sampling.order import Order, even_share, shuffled
@@ -220,43 +220,24 @@ class VolumeSampler:
             fill value does not fit an image's type.
         UnknownNameError : when there is no such case.
         """
-        return self._load(target.case, target.level, [target])[0]
+        return self.load_samples([target])[0]
 
-    def load_samples(self, targets: Sequence[Target]) -> list[Sample]:
-        """Read several targets, in their order: a chunk that windows of one case share is decoded once."""
-        samples: dict[int, Sample] = {}
-        for place in dict.fromkeys((target.case, target.level) for target in targets):
-            numbers = [k for k, target in enumerate(targets) if (target.case, target.level) == place]
-            samples.update(zip(numbers, self._load(*place, [targets[k] for k in numbers]), strict=True))
-        return [samples[k] for k in range(len(targets))]
+    def load_samples(self, targets: Sequence[Target], *, room: Room | None = None) -> list[Sample]:
+        """Read several targets, in their order: a chunk that windows of one case share is decoded once.
 
-    def _load(self, case: str, level: int, targets: Sequence[Target]) -> list[Sample]:
-        """Samples of one case at one level."""
-        opened = self._open(case)
-        aligned = opened.at(level)
-        fill, mode = self.reading.fill_value, self.reading.pad_mode
-        windows = [target.window for target in targets]
+        Parameters
+        ----------
+        room : arrays to read into, see `ndvol.patches.Room`; every patch gets its own when None.
+        """
+        cases = [self._open(target.case) for target in targets]
+        patches = read_patches(targets, cases, self.reading, room)
+        return [self._sample(*facts) for facts in zip(cases, targets, patches, strict=True)]
 
-        def patches(placed: Placed[Any], fill_value: float) -> list[NDArray[Any]]:
-            own = [placed.window(window) for window in windows]
-            found: list[NDArray[Any]] = placed.volume.read_many(own, fill_value=fill_value, pad_mode=mode)
-            return found
-
-        images = {name: patches(placed, fill) for name, placed in aligned.images.items()}
-        labels = {name: patches(placed, 0) for name, placed in aligned.labels.items()}
-        return [
-            self._sample(
-                opened,
-                target,
-                {name: found[k] for name, found in images.items()},
-                {name: found[k] for name, found in labels.items()},
-            )
-            for k, target in enumerate(targets)
-        ]
-
-    def _sample(
-        self, opened: OpenCase, target: Target, images: dict[str, NDArray[Any]], labels: dict[str, NDArray[Any]]
-    ) -> Sample:
+    def _sample(self, opened: OpenCase, target: Target, patches: dict[str, NDArray[Any]]) -> Sample:
+        images, labels = (
+            {name.removeprefix(kind): patch for name, patch in patches.items() if name.startswith(kind)}
+            for kind in ("images/", "labels/")
+        )
         window, level = target.window, target.level
         grid = opened.at(level).grid
         seen = {} if level else opened.seen(window, labels)

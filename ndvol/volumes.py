@@ -178,10 +178,7 @@ class Volume:
         OptionError : for an unknown `pad_mode`. GridError : when voxels are to be repeated on a level of unknown size.
         """
         check_pad_mode(pad_mode)
-        self._check(window, level)
-        patch = np.empty(window.shape, self.dtype) if out is None else out
-        if patch.shape != window.shape:
-            raise WindowError("out has another shape than the window", got=patch.shape, expected=window.shape)
+        patch = self._room(window, out, level)
         if pad_mode == "constant":
             check_fill_value(fill_value, patch.dtype)
             self.source.read_into(window, patch, level=level, fill_value=fill_value)
@@ -192,19 +189,32 @@ class Volume:
         return patch
 
     def read_many(
-        self, windows: Sequence[Window], *, level: int = 0, fill_value: float = 0, pad_mode: PadMode = "constant"
+        self,
+        windows: Sequence[Window],
+        *,
+        outs: Sequence[NDArray[Any] | None] | None = None,
+        level: int = 0,
+        fill_value: float = 0,
+        pad_mode: PadMode = "constant",
     ) -> list[NDArray[Any]]:
-        """The patches at several windows, see `read`; what windows share is decoded once, where the source can."""
-        if not isinstance(self.source, SharingSource) or pad_mode != "constant" or len(windows) < 2:
-            return [self.read(w, level=level, fill_value=fill_value, pad_mode=pad_mode) for w in windows]
-        for window in windows:
-            self._check(window, level)
+        """The patches at several windows, see `read`; what windows share is decoded once, where the source can.
+
+        Parameters
+        ----------
+        outs : for each window the array to fill, or None for a new one; `fill_value` must be a value of the volume's
+            own type all the same.
+        """
         check_fill_value(fill_value, self.dtype)
-        patches = [np.empty(window.shape, self.dtype) for window in windows]
+        given = [None] * len(windows) if outs is None else outs
+        if not isinstance(self.source, SharingSource) or pad_mode != "constant" or len(windows) < 2:
+            how: Any = {"level": level, "fill_value": fill_value, "pad_mode": pad_mode}
+            return [self.read(window, out=out, **how) for window, out in zip(windows, given, strict=True)]
+        patches = [self._room(window, out, level) for window, out in zip(windows, given, strict=True)]
         self.source.read_many_into(windows, patches, level=level, fill_value=fill_value)
         return patches
 
-    def _check(self, window: Window, level: int) -> None:
+    def _room(self, window: Window, out: NDArray[Any] | None, level: int) -> NDArray[Any]:
+        """`out`, or a new array, for a patch; checked."""
         if window.ndim != self.ndim:
             raise WindowError(
                 f"the window does not fit volume {self.name!r}",
@@ -212,6 +222,10 @@ class Volume:
                 expected=f"{self.ndim}, {self.axes!r}",
             )
         self._check_level(level)
+        patch = np.empty(window.shape, self.dtype) if out is None else out
+        if patch.shape != window.shape:
+            raise WindowError("out has another shape than the window", got=patch.shape, expected=window.shape)
+        return patch
 
     def _read_repeated(self, window: Window, out: NDArray[Any], pad_mode: PadMode, level: int) -> None:
         """Fill `out` from the smallest box that holds all voxels which the window shows."""

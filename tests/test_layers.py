@@ -19,17 +19,18 @@ RANKS = {
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),
-    **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 9),
-    **dict.fromkeys(["batches", "exporting", "grid_sampler"], 10),
-    **dict.fromkeys(["commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 11),
+    "patches": 9,
+    **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 10),
+    **dict.fromkeys(["batches", "exporting", "grid_sampler"], 11),
+    **dict.fromkeys(["commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 12),
     **dict.fromkeys(
-        ["bench", "completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 12
+        ["bench", "completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 13
     ),
-    **dict.fromkeys(["sample_command", "torchio", "viewer"], 12),
-    **dict.fromkeys(["cli", "report_command", "view_command"], 13),
-    "__main__": 14,
+    **dict.fromkeys(["sample_command", "torchio", "viewer"], 13),
+    **dict.fromkeys(["cli", "report_command", "view_command"], 14),
+    "__main__": 15,
 }
-FACE_RANK = 11
+FACE_RANK = 12
 """`ndvol/__init__.py` leads to every unit but the command line, so who imports from it reaches that high."""
 PURE_RANK = 4
 """Up to here numpy, the standard library and ndvol itself are all that is imported."""
@@ -110,7 +111,7 @@ def test_imports_go_down(unit: str) -> None:
     [
         ("geometry", "from ndvol.store import writer", "geometry (rank 1) imports ndvol.store (rank 6)"),
         ("store", "def f():\n    import ndvol.formats", "store (rank 6) imports ndvol.formats (rank 6)"),
-        ("volumes", "from ndvol import sampler", "volumes (rank 3) imports ndvol.sampler (rank 9)"),
+        ("volumes", "from ndvol import sampler", "volumes (rank 3) imports ndvol.sampler (rank 10)"),
         ("sampling", "from ..catalog import Catalog", "sampling (rank 4) imports ndvol.catalog (rank 6)"),
         ("catalog", "from .. import opening", "catalog (rank 6) imports ndvol.opening (rank 8)"),
         (
@@ -120,8 +121,8 @@ def test_imports_go_down(unit: str) -> None:
         ),
         ("cli", "import h5py", "cli imports h5py, which belongs to hdf5 and store"),
         ("formats", "import h5py", "formats imports h5py, which belongs to hdf5 and store"),
-        ("store", "from ndvol import Window", "store (rank 6) imports ndvol.Window (rank 11)"),
-        ("store", "import ndvol", "store (rank 6) imports ndvol (rank 11)"),
+        ("store", "from ndvol import Window", "store (rank 6) imports ndvol.Window (rank 12)"),
+        ("store", "import ndvol", "store (rank 6) imports ndvol (rank 12)"),
         ("sampling", "import scipy.ndimage", "sampling is pure and imports scipy"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ndvol.errors import SamplingError, UnknownNameError
 from ndvol.geometry import Grid, Window
@@ -61,6 +61,12 @@ class AlignedCase:
     grid: Grid
     images: Mapping[str, Placed[Volume]]
     labels: Mapping[str, Placed[LabelVolume]]
+
+    @property
+    def volumes(self) -> dict[str, Placed[Any]]:
+        """All that is read, by ``images/<name>`` or ``labels/<name>``."""
+        images: dict[str, Placed[Any]] = {f"images/{name}": placed for name, placed in self.images.items()}
+        return images | {f"labels/{name}": placed for name, placed in self.labels.items()}
 
     def index(self, label: str) -> VoxelIndex:
         """Where the values of label volume `label` are, in the axes of the sampler.
