@@ -1,4 +1,4 @@
-"""Batches that worker processes hand over in memory which they use again.
+"""Batches without copies: items are read into the rows of one, and workers hand it over in memory they use again.
 
 A worker of a `DataLoader` gives its batches to the training process in shared memory. torch takes fresh memory for
 every batch, and the first touch of its pages takes about as long as reading the windows that fill them. Here a worker
@@ -13,6 +13,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Sequence
+from math import prod
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.multiprocessing.reductions import reduce_tensor
-from torch.utils.data import default_collate, get_worker_info
+from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import collate as collate_by
 from torch.utils.data._utils.collate import default_collate_fn_map
 
@@ -35,15 +36,62 @@ _HEADER = 64
 
 
 def collate(items: Sequence[Any]) -> Any:
-    """`torch.utils.data.default_collate`, and quicker from worker processes: ``DataLoader(..., collate_fn=collate)``.
+    """`torch.utils.data.default_collate`, and quicker: ``DataLoader(..., collate_fn=collate)``.
 
-    The batches have the same types, shapes and values. A batch is the caller's for as long as any tensor of it lives,
-    as ever. On systems other than Linux it is `default_collate` itself.
+    The batches have the same types, shapes and values. Tensors that are all the rows of one which `rows` made become
+    that one, uncopied, so a batch of a `PatchDataset` is the memory of its items. From a worker, a batch is the
+    caller's for as long as any tensor of it lives, as ever; on systems other than Linux workers send it in torch's way.
     """
-    if get_worker_info() is None or sys.platform != "linux":
-        return default_collate(list(items))
-    ours: dict[Any, Callable[..., Any]] = {torch.Tensor: _stacked, int: _numbers, float: _numbers}
+    ours: dict[Any, Callable[..., Any]] = {torch.Tensor: _stacked}
+    if _is_worker():
+        ours = {torch.Tensor: _handed, int: _numbers, float: _numbers}
     return collate_by(list(items), collate_fn_map={**ours, **default_collate_fn_map, **ours})
+
+
+def rows(length: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor (length, \\*shape) whose rows are to be filled and given to `collate`; its values are arbitrary."""
+    size = length * prod(shape) * dtype.itemsize
+    block = _block(size) if _is_worker() and size > SMALL else None
+    array = np.empty(size, np.uint8) if block is None else block.lend()
+    tensor = torch.from_numpy(array).view(dtype).view(length, *shape)
+    _batches[tensor.data_ptr()] = array
+    return tensor
+
+
+_batches: weakref.WeakValueDictionary[int, NDArray[np.uint8]] = weakref.WeakValueDictionary()
+"""The memory that `rows` made, by address."""
+
+
+def _whole(items: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """The tensor whose rows are the items, all of them in order; None when there is none that `rows` made.
+
+    It is found once: who collates the same items again gets a copy.
+    """
+    first = items[0]
+    if type(first) is not torch.Tensor or first.layout != torch.strided:
+        return None
+    address, size = first.data_ptr(), first.numel() * first.element_size()
+    memory = _batches.get(address)
+    if memory is None or memory.nbytes != size * len(items):
+        return None
+    for number, item in enumerate(items):
+        same = (type(item), item.shape, item.dtype) == (torch.Tensor, first.shape, first.dtype)
+        if not same or item.data_ptr() != address + number * size or not item.is_contiguous() or item.requires_grad:
+            return None
+    del _batches[address]
+    return torch.from_numpy(memory).view(first.dtype).view(len(items), *first.shape)
+
+
+def _is_worker() -> bool:
+    """True in a process that hands its batches over in memory of ours."""
+    return get_worker_info() is not None and sys.platform == "linux"
+
+
+def _stacked(batch: Sequence[torch.Tensor], *, collate_fn_map: Any) -> torch.Tensor:
+    if (whole := _whole(batch)) is not None:
+        return whole
+    stacked: torch.Tensor = default_collate_fn_map[torch.Tensor](batch, collate_fn_map=collate_fn_map)
+    return stacked
 
 
 _ELSEWHERE: Any = object()
@@ -78,15 +126,13 @@ class _Block:
         """True when neither the training process nor this one has a tensor in it."""
         return self.map[0] == 0 and self._lent() is None
 
-    def lend(self, shape: Sequence[int], dtype: torch.dtype) -> _Handed:
-        """The block as a tensor, which frees it when it goes without having been handed over."""
+    def lend(self) -> NDArray[np.uint8]:
+        """The block as an array, which frees it when it goes without having been handed over."""
         self.map[0], self.handed = 1, False
         array = _bytes_of(self.map)
         self._lent = weakref.ref(array)
         weakref.finalize(array, self._returned)
-        tensor = torch.from_numpy(array).view(dtype).view(*shape).as_subclass(_Handed)
-        tensor.block = self
-        return tensor
+        return array
 
     def _returned(self) -> None:
         if not self.handed:
@@ -118,18 +164,25 @@ def _block(size: int) -> _Block | None:
     return mine[-1]
 
 
-def _stacked(batch: Sequence[torch.Tensor], *, collate_fn_map: Any) -> torch.Tensor:
+def _handed(batch: Sequence[torch.Tensor], *, collate_fn_map: Any) -> torch.Tensor:
+    """The tensors as one that is handed over."""
     first = batch[0]
     size = len(batch) * first.numel() * first.element_size()
     if size <= SMALL:
         return _small(torch.stack(list(batch)))
+    whole = _whole(batch)
     plain = all(type(t) is torch.Tensor and t.layout == torch.strided and t.dtype == first.dtype for t in batch)
-    block = _block(size) if plain and all(t.shape == first.shape for t in batch) else None
+    if whole is None and plain and all(t.shape == first.shape for t in batch):
+        whole = rows(len(batch), first.shape, first.dtype)
+        torch.stack(list(batch), out=whole)
+    if whole is None:
+        return _stacked(batch, collate_fn_map=collate_fn_map)
+    address = whole.data_ptr()
+    block = next((block for block in _blocks.get(os.getpid(), ()) if block.address == address), None)
     if block is None:
-        stacked: torch.Tensor = default_collate_fn_map[torch.Tensor](batch, collate_fn_map=collate_fn_map)
-        return stacked
-    tensor = block.lend((len(batch), *first.shape), first.dtype)
-    torch.stack(list(batch), out=tensor.as_subclass(torch.Tensor))
+        return whole
+    tensor = whole.as_subclass(_Handed)
+    tensor.block = block
     return tensor
 
 

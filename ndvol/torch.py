@@ -5,7 +5,7 @@ torch is imported here only: ``import ndvol.torch`` needs the extra ``ndvol[torc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from torch.utils.data import Dataset
 
 from ndvol.batches import collate
 from ndvol.errors import SamplingError
-from ndvol.grid_sampler import GridSample, GridSampler
+from ndvol.grid_sampler import GridSampler
+from ndvol.patches import Wanted
 from ndvol.sampler import Sample, VolumeSampler
 from ndvol.sampling import Target
+from ndvol.tensors import BatchTensor
 
 __all__ = ["GridDataset", "PatchDataset", "collate"]
 
@@ -98,16 +100,26 @@ class PatchDataset(Dataset[dict[str, Any]]):
         if self._epoch != self._seen:
             self._seen = int(self._epoch)
             self.sampler.set_epoch(self._seen)
-        samples = self.sampler.__getitems__(indices)
-        return [self._item(index, sample) for index, sample in zip(indices, samples, strict=True)]
+        return self._items(indices, [self.target(index) for index in indices])
 
-    def _item(self, index: int, sample: Sample) -> dict[str, Any]:
-        sample.check_one_grid()
-        ndim = len(sample.grid.spatial)
-        item: dict[str, Any] = {"image": channels([sample.images[n] for n in self.sampler.images], ndim, self.dtype)}
-        if self.sampler.labels:
-            item["label"] = channels(self._labels(sample), ndim, self.label_dtype)
-        return item | {
+    def _items(self, indices: Sequence[int], targets: Sequence[Target]) -> list[dict[str, Any]]:
+        images = BatchTensor(self.sampler.axes, "images", self.sampler.images, self.dtype)
+        labels = BatchTensor(self.sampler.axes, "labels", self.sampler.labels, self.label_dtype)
+
+        def room(wanted: Sequence[Mapping[str, Wanted]]) -> list[dict[str, NDArray[Any]]]:
+            return [a | b for a, b in zip(images.arrays(wanted), labels.arrays(wanted), strict=True)]
+
+        items = []
+        for number, sample in enumerate(self.sampler.load_samples(targets, room=room)):
+            sample.check_one_grid()
+            item = {"image": images.item(number, [sample.images[name] for name in self.sampler.images])}
+            if self.sampler.labels:
+                item["label"] = labels.item(number, self._labels(sample))
+            items.append(item | self._facts(indices[number], sample))
+        return items
+
+    def _facts(self, index: int, sample: Sample) -> dict[str, Any]:
+        return {
             "affine": torch.from_numpy(sample.grid.ras_affine),
             "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
             "case": sample.target.case,
@@ -171,27 +183,15 @@ class GridDataset(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """Several items as one job, which is how a loader asks for a batch; in the order of `indices`."""
-        return [self._item(sample) for sample in self.sampler.__getitems__(indices)]
-
-    def _item(self, sample: GridSample) -> dict[str, Any]:
-        patches = [sample.images[name] for name in self.sampler.images]
-        return {
-            "image": channels(patches, len(sample.grid.spatial), self.dtype),
-            "affine": torch.from_numpy(sample.grid.ras_affine),
-            "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
-            "case": sample.case,
-            "index": sample.index,
-        }
-
-
-def channels(patches: list[NDArray[Any]], ndim: int, dtype: torch.dtype) -> torch.Tensor:
-    """Patches whose last `ndim` axes are spatial as one tensor (channels, \\*spatial)."""
-    tensors = [torch.from_numpy(_signed(p).reshape(-1, *p.shape[-ndim:])).to(dtype) for p in patches]
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-
-
-def _signed(patch: NDArray[Any]) -> NDArray[Any]:
-    """`patch` in a type that torch computes with: of the unsigned integers that is uint8 alone."""
-    if patch.dtype.kind == "u" and patch.dtype.itemsize > 1:
-        return patch.astype(np.promote_types(patch.dtype, np.int8))
-    return patch
+        images = BatchTensor(self.sampler.axes, "images", self.sampler.images, self.dtype)
+        samples = self.sampler.load_samples(indices, room=images.arrays)
+        return [
+            {
+                "image": images.item(number, [sample.images[name] for name in self.sampler.images]),
+                "affine": torch.from_numpy(sample.grid.ras_affine),
+                "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
+                "case": sample.case,
+                "index": sample.index,
+            }
+            for number, sample in enumerate(samples)
+        ]

@@ -19,7 +19,9 @@ from ndvol.errors import GridError, OptionError, WindowError
 from ndvol.geometry import Grid
 from ndvol.grid_sampler import GridSample, GridSampler
 from ndvol.sampler import Sample, VolumeSampler
-from ndvol.torch import PatchDataset, channels
+from ndvol.sampling import Target
+from ndvol.tensors import channels
+from ndvol.torch import PatchDataset
 from ndvol.volumes import Case
 
 __all__ = ["SubjectDataset", "SubjectGrid", "to_subject"]
@@ -85,7 +87,11 @@ class SubjectDataset(PatchDataset):
         super().__init__(sampler, dtype=dtype)
         self.transform = transform
 
-    def _item(self, index: int, sample: Sample) -> Any:
+    def _items(self, indices: Sequence[int], targets: Sequence[Target]) -> list[Any]:
+        samples = self.sampler.load_samples(targets)
+        return [self._subject(index, sample) for index, sample in zip(indices, samples, strict=True)]
+
+    def _subject(self, index: int, sample: Sample) -> Any:
         self._labels(sample)  # raises where the case lacks one
         subject = to_subject(sample, dtype=self.dtype)
         subject["role"], subject["index"] = sample.target.role, range(len(self))[index]

@@ -15,13 +15,13 @@ RANKS = {
     **dict.fromkeys(["box_index", "categories", "display", "label_index", "verdict"], 2),
     **dict.fromkeys(["hierarchy", "volumes"], 3),
     **dict.fromkeys(["levels", "sampling"], 4),
-    "hdf5": 5,
+    **dict.fromkeys(["batches", "hdf5"], 5),
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),
     "patches": 9,
     **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 10),
-    **dict.fromkeys(["batches", "exporting", "grid_sampler"], 11),
+    **dict.fromkeys(["exporting", "grid_sampler", "tensors"], 11),
     **dict.fromkeys(["commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 12),
     **dict.fromkeys(
         ["bench", "completion", "doctor", "export_command", "import_command", "monai", "nnunet", "report"], 13
@@ -46,7 +46,7 @@ OWNERS = {
     "xarray": ("coco", "interop"),
     "kwcoco": ("catalog",),
     "kwimage": ("coco",),
-    "torch": ("batches", "monai", "torch", "torchio"),
+    "torch": ("batches", "monai", "tensors", "torch", "torchio"),
     "monai": ("monai",),
     "nnunetv2": ("nnunet",),
     "torchio": ("torchio",),
@@ -117,7 +117,7 @@ def test_imports_go_down(unit: str) -> None:
         (
             "coco",
             "import torch.utils.data",
-            "coco imports torch, which belongs to batches and monai and torch and torchio",
+            "coco imports torch, which belongs to batches and monai and tensors and torch and torchio",
         ),
         ("cli", "import h5py", "cli imports h5py, which belongs to hdf5 and store"),
         ("formats", "import h5py", "formats imports h5py, which belongs to hdf5 and store"),
