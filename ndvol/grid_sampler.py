@@ -128,7 +128,7 @@ class GridSampler:
         """``__getitems__``, where `room` may give the arrays to read into, see `ndvol.patches.Room`."""
         found = [self._locate(index) for index in indices]
         targets = [Target(case, window.padded(self.halo)) for _, case, window in found]
-        samples = self._reader.load_samples(targets, room=room)
+        samples = self._reader.load_samples(targets, room=room, annotated=False)
         for sample in samples:
             sample.check_one_grid()
         return [

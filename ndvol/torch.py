@@ -110,7 +110,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
             return [a | b for a, b in zip(images.arrays(wanted), labels.arrays(wanted), strict=True)]
 
         items = []
-        for number, sample in enumerate(self.sampler.load_samples(targets, room=room)):
+        for number, sample in enumerate(self.sampler.load_samples(targets, room=room, annotated=False)):
             sample.check_one_grid()
             item = {"image": images.item(number, [sample.images[name] for name in self.sampler.images])}
             if self.sampler.labels:

@@ -88,7 +88,7 @@ class SubjectDataset(PatchDataset):
         self.transform = transform
 
     def _items(self, indices: Sequence[int], targets: Sequence[Target]) -> list[Any]:
-        samples = self.sampler.load_samples(targets)
+        samples = self.sampler.load_samples(targets, annotated=False)
         return [self._subject(index, sample) for index, sample in zip(indices, samples, strict=True)]
 
     def _subject(self, index: int, sample: Sample) -> Any:
