@@ -15,6 +15,10 @@ from ndvol.geometry.tiling import chunk_counts, chunk_window
 COLUMNS = ("value", "chunk", "count")
 
 
+_BLOCK = 2**18
+"""Voxels that are searched at once: few enough for the processor's cache."""
+
+
 class _Readable(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -23,6 +27,21 @@ class _Readable(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
     def read_into(self, window: Window, out: NDArray[Any]) -> Window: ...
+
+
+def label_values(labels: NDArray[Any]) -> list[int]:
+    """The non-zero values that occur, ascending.
+
+    >>> label_values(np.array([[0, 7, 2], [0, 7, 0]], np.uint8))
+    [2, 7]
+    """
+    flat, found = labels.reshape(-1), set()
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        # Labels lie in runs: the last voxels of all runs are few, and hold every value.
+        ends = np.append(np.flatnonzero(block[1:] != block[:-1]), len(block) - 1)
+        found.update(np.unique(block[ends]).tolist())
+    return sorted(int(value) for value in found if value)
 
 
 def count_chunks(labels: NDArray[Any], chunk: Sequence[int]) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from ndvol.importing.options import MERGED, ImportOptions, categories_of_names, 
 from ndvol.importing.placing import place_on_one
 from ndvol.importing.plan import CasePlan, PlannedLabel, PlannedVolume
 from ndvol.importing.privacy import Privacy
+from ndvol.label_index import label_values
 
 T = TypeVar("T")
 
@@ -150,7 +151,7 @@ def _maps(planned: PlannedLabel, plan: CasePlan, options: ImportOptions, images:
     labels = []
     for array, originals in zip(arrays, layers, strict=True):
         grid = Grid(axes, array.shape, data.grid.affine, data.grid.frame, data.grid.unit)
-        check_named(planned.name, np.unique(array[array != 0]).tolist(), originals)
+        check_named(planned.name, label_values(array), originals)
         cleaned = {value: clean_name(name, f"segment {value}") for value, name in originals.items()}
         said = (*data.warnings, *(warning for _, warning in cleaned.values() if warning))
         label = Label(planned.name, array, grid, turn, {}, {series.source: said})
@@ -163,7 +164,7 @@ def _stated_names(planned: PlannedLabel, array: NDArray[Any]) -> tuple[Mapping[i
     """The names that the layout gives the values of a label map, as one layer."""
     if not planned.structure:
         return (planned.names,) if planned.names else ()
-    found = np.unique(array[array != 0]).tolist()
+    found = label_values(array)
     if len(found) > 1:
         raise _no_mask(planned.series[0].source, f"values {found[:5]}")
     return (dict.fromkeys(found or [1], planned.structure),)
@@ -201,10 +202,10 @@ def _read_mask(
     planned: PlannedLabel, series: Series, options: ImportOptions, images: Mapping[str, OnImage]
 ) -> tuple[NDArray[np.bool_], VolumeData, Reorientation]:
     data, turn = _read_on_image(planned, series, options, images)
-    mask = data.array != 0
-    if len(found := np.unique(data.array[mask])) > 1 or "c" in data.grid.axes:
-        raise _no_mask(series.source, f"values {found[:5].tolist()}" if len(found) > 1 else f"axes {data.grid.axes}")
-    return mask, data, turn
+    found = label_values(data.array)
+    if len(found) > 1 or "c" in data.grid.axes:
+        raise _no_mask(series.source, f"values {found[:5]}" if len(found) > 1 else f"axes {data.grid.axes}")
+    return data.array != 0, data, turn
 
 
 def _no_mask(source: str, got: str) -> SourceError:

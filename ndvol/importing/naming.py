@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ndvol.errors import SourceError
 from ndvol.formats.layers import listing
 from ndvol.importing.options import ImportOptions, categories_of_names, folded
 from ndvol.importing.privacy import Privacy
+from ndvol.label_index import label_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def name_values(label: str, array: NDArray[Any], table: Mapping[int, str]) -> di
     >>> name_values("mask", np.array([0, 1]), {}), name_values("seg", np.array([0, 2, 5]), {})
     ({1: 'mask'}, {2: 'seg-2', 5: 'seg-5'})
     """
-    found = [int(v) for v in np.unique(array) if v != 0]
+    found = label_values(array)
     if table:
         check_named(label, found, table)
         return dict(table)

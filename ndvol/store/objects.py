@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from scipy import ndimage
 
 from ndvol.errors import DamageError
 from ndvol.geometry import Window
+from ndvol.label_index import label_values
 
 POLICIES = ("component", "category")
+MAX_CODE = 2**16
+"""Values up to this one are looked for by their own number; scipy keeps a box for every number up to the largest."""
 
 
 def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.int64]:
@@ -32,11 +36,7 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
     """
     rows = []
     neighbours = np.ones((3,) * labels.ndim, bool)
-    values = np.unique(labels)
-    values = values[values != 0]
-    # One pass finds the boxes of all values: 1 … n in the place of the values themselves.
-    codes = np.where(labels != 0, np.searchsorted(values, labels) + 1, 0).astype(np.int32)
-    for value, box in zip(values.tolist(), ndimage.find_objects(codes), strict=True):
+    for value, box in _boxes(labels):
         inner = labels[box] == value
         parts, count = ndimage.label(inner, neighbours) if policy == "component" else (inner.astype(np.uint8), 1)
         sizes = np.bincount(parts.ravel(), minlength=count + 1)
@@ -45,6 +45,20 @@ def find_objects(labels: NDArray[Any], policy: str = "component") -> NDArray[np.
             stop = [b.start + p.stop for b, p in zip(box, part, strict=True)]
             rows.append([value, int(sizes[number]), *start, *stop])
     return np.array(rows, np.int64).reshape(-1, 2 + 2 * labels.ndim)
+
+
+def _boxes(labels: NDArray[Any]) -> Iterator[tuple[int, tuple[slice, ...]]]:
+    """Each non-zero value and the box that holds it, found in one pass."""
+    values = label_values(labels)
+    if not values:
+        return
+    if values[0] > 0 and values[-1] <= MAX_CODE:
+        codes = labels.view(np.uint8) if labels.dtype == bool else labels
+        boxes = ndimage.find_objects(codes, values[-1])
+        yield from ((value, boxes[value - 1]) for value in values)
+    else:
+        codes = np.where(labels != 0, np.searchsorted(values, labels) + 1, 0)
+        yield from zip(values, ndimage.find_objects(codes, len(values)), strict=True)
 
 
 def value_boxes(objects: NDArray[np.int64]) -> dict[int, Window]:

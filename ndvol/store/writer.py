@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from ndvol.errors import GridError, OptionError
 from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities, level_means
-from ndvol.label_index import count_chunks
+from ndvol.label_index import count_chunks, label_values
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
 from ndvol.store.hdf5 import put_text
@@ -137,8 +137,7 @@ class CaseWriter:
         """
         if array.dtype.kind not in "biu":
             raise OptionError(f"label volume {name!r} must be integers", got=array.dtype)
-        found = {int(v) for v in np.unique(array)} - {0}
-        if unnamed := sorted(found - set(categories)):
+        if unnamed := sorted(set(label_values(array)) - set(categories)):
             raise OptionError(f"label volume {name!r} holds values without a category", got=unnamed[:10])
         attributes = {**(attributes or {}), "objects": objects}
         group = self._add_volume(f"labels/{name}", array, grid, reorientation, attributes)
