@@ -73,7 +73,8 @@ def sort_out(root: Path, header: Header) -> tuple[Header, ...] | Reason:
 def _in_processes(work: partial[Examined | None], files: Sequence[str], jobs: int) -> list[Examined | None]:
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(min(jobs, 1 + len(files) // FEWEST), context, deafen) as pool:
+        workers = min(jobs, 1 + len(files) // FEWEST)
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=deafen) as pool:
             with deaf_while_starting():
                 examined = pool.map(work, files, chunksize=_CHUNK)
             return list(examined)

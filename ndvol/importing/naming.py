@@ -61,6 +61,7 @@ def name_structures(
 def name_values(label: str, array: NDArray[Any], table: Mapping[int, str]) -> dict[int, str]:
     """Value -> category name of a label map; see `ImportOptions.categories`.
 
+    >>> import numpy as np
     >>> name_values("mask", np.array([0, 1]), {}), name_values("seg", np.array([0, 2, 5]), {})
     ({1: 'mask'}, {2: 'seg-2', 5: 'seg-5'})
     """
