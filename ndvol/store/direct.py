@@ -17,7 +17,6 @@ from math import ceil, prod
 from typing import Any
 
 import h5py
-import numcodecs.blosc
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -25,6 +24,8 @@ from numpy.typing import NDArray
 from ndvol.errors import DamageError
 from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
+from ndvol.store import blosc
+from ndvol.store.blosc import Room
 from ndvol.store.codec import BLOSC_FILTER
 from ndvol.store.contiguous import ContiguousReader, is_contiguous
 from ndvol.store.manifest import ChunkTable, Rows
@@ -35,8 +36,9 @@ GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
 
 _xxh3 = xxhash.xxh3_64_intdigest
 
-Decoder = Callable[[Buffer, NDArray[Any]], NDArray[Any]]
-"""The chunk in some stored bytes: decoded into the array given, or a view of the bytes that are one already."""
+Decoder = Callable[[Buffer, int | bytes, Room, int, int], NDArray[Any]]
+"""The chunk in some stored bytes, which C finds at the pointer: decoded into the room given, or a view of the bytes
+that are one already. It need not hold more than the voxels from a first to a last one."""
 Slices = tuple[slice, ...]
 _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
@@ -94,6 +96,7 @@ class DirectReader:
         self._file: FileBytes = MappedBytes(descriptor) if table.hashes is not None else PositionedBytes(descriptor)
         self._expected = np.zeros(len(table.sizes), bool)
         self._local = threading.local()
+        self._axis, self._plane = blosc.plane_axis(self._chunk), blosc.plane_size(self._chunk)
 
     def read(self, clips: Sequence[Clip], outs: Sequence[NDArray[Any]]) -> None:
         """Fill ``outs[k][clips[k].placement]`` with ``dataset[clips[k].inside]``, cast to the type of the array.
@@ -104,11 +107,14 @@ class DirectReader:
         ------
         DamageError : when the bytes of a chunk are not those that were written.
         """
-        buffer = self._buffer()
+        room, axis, plane = self._room(), self._axis, self._plane
         numbers, parts = self._shared(clips, outs)
         self._expect(numbers)
         for number, row, pieces in zip(numbers.tolist(), self._table.rows(numbers), parts, strict=True):
-            chunk = self._load(number, *row, buffer)
+            first, last = pieces[0][1][axis].start, pieces[0][1][axis].stop
+            for _, source, _ in pieces[1:]:
+                first, last = min(first, source[axis].start), max(last, source[axis].stop)
+            chunk = self._load(number, *row, room, first * plane, last * plane)
             for out, source, target in pieces:
                 out[target] = chunk[source]
 
@@ -175,20 +181,24 @@ class DirectReader:
         sources, targets = product(*(parts[1] for parts in axes)), product(*(parts[2] for parts in axes))
         return numbers, zip(sources, targets, strict=True)
 
-    def _buffer(self) -> NDArray[Any]:
+    def _room(self) -> Room:
         """Room for a decoded chunk, one per thread."""
-        buffer: NDArray[Any] | None = getattr(self._local, "buffer", None)
-        if buffer is None:
-            buffer = self._local.buffer = np.empty(self._chunk, self._dtype)
-        return buffer
+        room: Room | None = getattr(self._local, "room", None)
+        if room is None:
+            room = self._local.room = Room(self._chunk, self._dtype)
+        return room
 
-    def _load(self, number: int, offset: int, size: int, digest: int | None, buffer: NDArray[Any]) -> NDArray[Any]:
-        """A chunk, checked; `buffer` is room for it."""
+    def _load(
+        self, number: int, offset: int, size: int, digest: int | None, room: Room, first: int, last: int
+    ) -> NDArray[Any]:
+        """A chunk, checked as a whole, of which the voxels first … last - 1 are wanted; `room` is room for it."""
         data = self._file.read(offset, size)
+        pointer = self._file.pointer(offset, data)
         if digest is not None and _xxh3(data) != digest:
             raise self._damage(number, "has other bytes than were written")
         try:
-            return self._decode(data[: size - self._trailer] if self._trailer else data, buffer)
+            data = data[: size - self._trailer] if self._trailer else data
+            return self._decode(data, pointer, room, first, last)
         except (RuntimeError, ValueError, zlib.error) as error:
             raise self._damage(number, f"cannot be decoded: {error}") from error
 
@@ -236,23 +246,23 @@ def _decoder(dataset: h5py.Dataset) -> Decoder | None:
     return known.get(tuple(filters))
 
 
-def _as_stored(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
-    return np.frombuffer(data, out.dtype).reshape(out.shape)
+def _as_stored(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
+    return np.frombuffer(data, room.array.dtype).reshape(room.array.shape)
 
 
-def _blosc(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
-    numcodecs.blosc.decompress(data, out)
-    return out
+def _blosc(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
+    blosc.decode(data, pointer, room, first, last)
+    return room.array
 
 
-def _inflate(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
-    return _as_stored(_inflated(data, out.nbytes), out)
+def _inflate(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
+    return _as_stored(_inflated(data, room.nbytes), b"", room, first, last)
 
 
-def _inflate_unshuffle(data: Buffer, out: NDArray[Any]) -> NDArray[Any]:
-    planes = np.frombuffer(_inflated(data, out.nbytes), np.uint8).reshape(out.itemsize, -1)
-    out.reshape(-1).view(np.uint8).reshape(-1, out.itemsize)[:] = planes.T
-    return out
+def _inflate_unshuffle(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
+    planes = np.frombuffer(_inflated(data, room.nbytes), np.uint8).reshape(room.itemsize, -1)
+    room.array.reshape(-1).view(np.uint8).reshape(-1, room.itemsize)[:] = planes.T
+    return room.array
 
 
 def _inflated(data: Buffer, size: int) -> bytes:

@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
+
 Buffer = memoryview | bytes
 Run = tuple[int, int]
 """First byte, and the byte behind the last."""
@@ -17,6 +19,10 @@ class FileBytes(Protocol):
     """How a reader gets at a file."""
 
     def read(self, offset: int, size: int) -> Buffer: ...
+
+    def pointer(self, offset: int, data: Buffer) -> int | bytes:
+        """Where `data`, which was read at `offset`, is, for functions in C."""
+        ...
 
     def expect(self, runs: Iterable[Run]) -> None:
         """Tell the system which bytes come next: a disk then fetches them side by side, ahead of the reader."""
@@ -29,9 +35,13 @@ class MappedBytes:
     def __init__(self, descriptor: int) -> None:
         self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         self._view = memoryview(self._map)
+        self._address = int(np.frombuffer(self._map, np.uint8).ctypes.data)
 
     def read(self, offset: int, size: int) -> Buffer:
         return self._view[offset : offset + size]
+
+    def pointer(self, offset: int, data: Buffer) -> int | bytes:
+        return self._address + offset
 
     def expect(self, runs: Iterable[Run]) -> None:
         for start, stop in runs:
@@ -50,6 +60,9 @@ class PositionedBytes:
 
     def read(self, offset: int, size: int) -> Buffer:
         return os.pread(self._descriptor, size, offset)
+
+    def pointer(self, offset: int, data: Buffer) -> int | bytes:
+        return bytes(data)
 
     def expect(self, runs: Iterable[Run]) -> None:
         if hasattr(os, "posix_fadvise"):  # not on macOS
