@@ -51,6 +51,8 @@ def collate(items: Sequence[Any]) -> Any:
 def rows(length: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """A tensor (length, \\*shape) whose rows are to be filled and given to `collate`; its values are arbitrary."""
     size = length * prod(shape) * dtype.itemsize
+    if not size:
+        return torch.empty(length, *shape, dtype=dtype)
     block = _block(size) if _is_worker() and size > SMALL else None
     array = np.empty(size, np.uint8) if block is None else block.lend()
     tensor = torch.from_numpy(array).view(dtype).view(length, *shape)

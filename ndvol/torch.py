@@ -51,6 +51,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
     index      int                          number of the sample, from 0
     ========== ============================ ==================================================================
 
+    Items that are read together are rows of one tensor, which `collate` hands on as their batch without copying it.
     Item i depends on the sampler's seed, the epoch and i alone, so shuffling, workers, their start method and
     ranks do not change it. `ndvol.Schedule` shares the items among ranks and resumes a run.
     """

@@ -20,7 +20,10 @@ BATCH = 2
 
 def sample_rows(cohort: Cohort, samples: int) -> Iterator[dict[str, Any]]:
     """Milliseconds per sample and times ndvol, with 0 and 2 workers."""
-    makers: dict[str, Callable[[int, int], DataLoader]] = {"ndvol": lambda n, w: ndvol_loader(cohort, n, w)}
+    makers: dict[str, Callable[[int, int], DataLoader]] = {
+        "ndvol": lambda n, w: ndvol_loader(cohort, n, w),
+        "ndvol, and each window's objects": lambda n, w: objects_loader(cohort, n, w),
+    }
     if (cohort.folder / "medh5").is_dir():
         makers["medh5 PatchDataset"] = lambda n, w: medh5_loader(cohort, n, w)
     if (cohort.folder / "nnunet").is_dir():
@@ -71,6 +74,32 @@ def ndvol_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
     sampler = ndvol.VolumeSampler(ndvol.open(cohort.bundle), PATCH, strategy=strategy, length=samples)
     data = ndvol.torch.PatchDataset(sampler, label_dtype=torch.int16)
     return loader_of(data, workers, collate_fn=ndvol.torch.collate)
+
+
+class SamplesWithObjects(Dataset):
+    """Samples of a `VolumeSampler` with all their annotations, which no peer's items have."""
+
+    def __init__(self, sampler: ndvol.VolumeSampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = self.sampler[index]
+        [image], [label] = sample.images.values(), sample.labels.values()
+        tensors = {"image": torch.from_numpy(image.astype(np.float32)), "label": torch.from_numpy(label)}
+        return tensors | {"objects": sample.annotations}
+
+
+def with_objects(items: list[dict[str, Any]]) -> dict[str, Any]:
+    objects = [item.pop("objects") for item in items]
+    return {**ndvol.torch.collate(items), "objects": objects}
+
+
+def objects_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
+    data = ndvol_loader(cohort, samples, workers).dataset
+    return loader_of(SamplesWithObjects(data.sampler), workers, collate_fn=with_objects)
 
 
 def medh5_loader(cohort: Cohort, samples: int, workers: int) -> DataLoader:
