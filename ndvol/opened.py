@@ -53,6 +53,7 @@ class OpenCase:
         kept = np.array([fits(volume.grid, case.grid) for volume in self._volumes])[rows.label[own]]
         self.visible = own[kept]
         self._levels: dict[int, AlignedCase] = {0: case}
+        self._indexes: dict[int, VoxelIndex] = {}
 
     def at(self, level: int) -> AlignedCase:
         """The case as a sampler reads it at a pyramid level: each volume on its own grid of that level.
@@ -77,9 +78,12 @@ class OpenCase:
 
     def index(self, label: int) -> VoxelIndex:
         """Where the values of a label volume are; of the boxes without one for -1."""
-        if label >= 0:
-            return self.case.index(self.labels[label])
-        self.check_grid(label)
+        if label not in self._indexes:
+            self._indexes[label] = self.case.index(self.labels[label]) if label >= 0 else self._boxes()
+        return self._indexes[label]
+
+    def _boxes(self) -> BoxIndex:
+        self.check_grid(-1)
         rows, own = self._rows, self.own[self._rows.label[self.own] < 0]
         return BoxIndex(rows.value[own], rows.start[own], rows.stop[own], self.case.grid.shape)
 
