@@ -69,7 +69,7 @@ def test_batches_are_those_of_torch(dtype):
     assert all(map(same, loader(items, multiprocessing_context="fork"), here))
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_may_start_in_any_way(method):
     items = Items(length=6)
     expected = list(loader(items, default_collate, num_workers=0))

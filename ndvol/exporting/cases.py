@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def file_name(name: str, used: set[str]) -> str:
     ['case-1', 'case-1-2', 'Case-1-3']
     """
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "case"
-    found = next(n for n in (plain, *(f"{plain}-{k}" for k in range(2, 10**6))) if n.casefold() not in used)
+    tries = chain([plain], (f"{plain}-{k}" for k in count(2)))
+    found = next(n for n in tries if n.casefold() not in used)
     used.add(found.casefold())
     return found
 

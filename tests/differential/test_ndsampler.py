@@ -42,7 +42,6 @@ from ndvol.exporting import export_slices  # noqa: E402
 from ndvol.formats.rle import mask_of_rle  # noqa: E402
 from ndvol.opening import open_catalog  # noqa: E402
 
-TARGETS = 500
 CASES = ("ct", "oblique", "two", "time", "colour", "pair")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -156,11 +155,12 @@ def unseen(dset, theirs, sample):
     return missing
 
 
-def test_500_random_targets_give_equal_pixels_and_objects(export, samplers):
+@pytest.mark.parametrize("number", [150, pytest.param(500, marks=pytest.mark.slow)])
+def test_random_targets_give_equal_pixels_and_objects(export, samplers, number):
     theirs, ours = samplers
     rng = np.random.default_rng(2024)
     kinds, hidden, kept = [], 0, 0
-    for _ in range(TARGETS):
+    for _ in range(number):
         target = random_target(rng, export)
         expected = load(theirs, target)
         for name, sampler in ours.items():
@@ -183,9 +183,9 @@ def test_500_random_targets_give_equal_pixels_and_objects(export, samplers):
             assert (found["target"]["annot_idx"] >= 0) == ((0, target["aid"]) in objects_of(found))
         kinds.append(next(k for k in ("aid", "gid", "vidid", "gids") if k in target))
         hidden, kept = hidden + len(gone), kept + len(found["annots"]["aids"])
-    assert min(kinds.count(k) for k in ("aid", "gid", "vidid", "gids")) > 50
-    assert hidden > 100, "the differing rule was never tried"
-    assert kept > 1000
+    assert min(kinds.count(k) for k in ("aid", "gid", "vidid", "gids")) > number / 10
+    assert hidden > number / 5, "the differing rule was never tried"
+    assert kept > 2 * number
 
 
 def test_thresholds_keep_the_same_objects(export, samplers):

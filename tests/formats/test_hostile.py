@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 
@@ -48,6 +49,7 @@ def verdicts(root: Path) -> list[str]:
     return found
 
 
+@cache
 def zeros(mib: int, wbits: int = 15) -> bytes:
     """A stream that unpacks to so many MiB of zeros, packed quickly."""
     packer = zlib.compressobj(1, wbits=wbits)

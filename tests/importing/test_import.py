@@ -391,7 +391,7 @@ def test_an_import_by_other_processes_is_seen_here(tmp_path):
 def test_a_script_without_the_guard_for_workers_is_told(tmp_path):
     small_pair(tmp_path / "raw")
     script = tmp_path / "script.py"
-    script.write_text(f"import ndvol\nndvol.import_tree({str(tmp_path / 'raw')!r}, {str(tmp_path / 'b')!r}, jobs=2)\n")
+    script.write_text(f"import ndvol\nndvol.import_tree({str(tmp_path / 'raw')!r}, {str(tmp_path / 'b')!r}, jobs=1)\n")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert "worker processes do not start" in done.stderr
     assert "put the call under `if __name__" in done.stderr

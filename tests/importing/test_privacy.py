@@ -111,7 +111,7 @@ def test_no_canary_leaves_its_source_under_strict(sources, tmp_path, options):
     assert {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT", "OB", "UN"} <= vrs
     (tmp_path / "key").write_bytes(b"a key of more than sixteen bytes")
     strict = (str(root), "bundle", "--phi", "strict", *options)
-    first = ["import", *strict, "-j", "2" if options else "0", "--report", "report.md"]
+    first = ["import", *strict, "-j", "1" if options else "0", "--report", "report.md"]
     again = ["import", *strict, "-n", "--json"]
     missing = ["import", f"{root}/nothing", *strict[1:]]
     assert run_in_sandbox(tmp_path, first, again, ["ls", "bundle", "--json"], missing) == [3, 0, 0, 1]

@@ -154,11 +154,11 @@ def test_a_worker_that_outlives_its_parent_keeps_the_lock(tmp_path):
         assert eventually(is_free)
 
 
-@pytest.mark.parametrize("whole_group", [True, False])
+@pytest.mark.parametrize("whole_group", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_no_process_and_no_half_file_and_can_be_resumed(tmp_path, whole_group):
     sources, bundle = tmp_path / "raw", tmp_path / "bundle"
     noise = np.random.default_rng(0).integers(-1000, 1000, (40, 200, 200), np.int16)
-    for k in range(8):
+    for k in range(5):
         write_nifti(sources / f"{k}.nii", noise + np.int16(k), Grid.regular("zyx", noise.shape, spacing=(3, 1, 1)))
     command = [sys.executable, "-m", "ndvol", "import", str(sources), str(bundle), "-j", "2"]
     process = subprocess.Popen(
@@ -184,14 +184,15 @@ def test_ctrl_c_leaves_no_process_and_no_half_file_and_can_be_resumed(tmp_path, 
     resumed = import_tree(sources, bundle)
     for name, case in resumed.items():
         np.testing.assert_array_equal(case.images["image"], noise + np.int16(name))
-    assert len(resumed) == 8
+    assert len(resumed) == 5
 
 
-def test_ctrl_c_while_workers_start_makes_no_noise(tmp_path):
+@pytest.mark.parametrize("times", [1, pytest.param(6, marks=pytest.mark.slow)])
+def test_ctrl_c_while_workers_start_makes_no_noise(tmp_path, times):
     (tmp_path / "tries").mkdir()
     command = [sys.executable, attempts.__file__, str(tmp_path / "tries"), str(tmp_path / "lock"), "wait-1"]
     rng = np.random.default_rng(0)
-    for _ in range(3):
+    for _ in range(times):
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         assert eventually(lambda at=children: len(at.read_text().split()) >= 2)  # the tracker and the worker

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install ndvol[torch]")
-lightning = pytest.importorskip("lightning", reason="lightning is not installed: pip install lightning")
 
 from ndvol.demo import CATEGORIES, make_toy  # noqa: E402
 from ndvol.formats.writing import write_nifti  # noqa: E402
@@ -21,6 +20,8 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "lightning_datamodul
 
 @pytest.mark.filterwarnings("default")
 def test_the_example_trains(tmp_path):
+    # Here, because its import takes seconds, which every worker of the suite would spend.
+    lightning = pytest.importorskip("lightning", reason="lightning is not installed: pip install lightning")
     grid = Grid.regular("zyx", (20, 40, 44), spacing=(3, 1.5, 1.5))
     for k in range(2):
         toy = make_toy(grid.shape, seed=k)

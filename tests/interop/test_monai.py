@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -238,6 +239,13 @@ def test_pictures_are_metatensors_of_two_axes():
     assert np.allclose(flipped.affine.numpy() @ [31 - 5, 7, 1], item["image"].affine.numpy() @ [5, 7, 1])
 
 
+def test_what_a_worker_is_sent_reads_the_same(paths):
+    load = pickle.loads(pickle.dumps(LoadImaged("image", reader=CaseReader("CT"))))
+    for path in paths:
+        assert np.array_equal(load({"image": path})["image"][0], np.asarray(open_case(path).images["CT"]))
+
+
+@pytest.mark.slow
 def test_workers_that_start_anew_read_the_same(paths):
     load = LoadImaged("image", reader=CaseReader("CT"))
     data = Dataset([{"image": path} for path in paths], load)

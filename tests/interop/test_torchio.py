@@ -122,6 +122,7 @@ def test_the_aggregator_puts_our_windows_together(paths, mode, window, overlap, 
         assert np.array_equal(result, expected)
 
 
+@pytest.mark.slow
 def test_workers_that_start_anew_read_the_same(paths):
     dataset = SubjectDataset(VolumeSampler(catalog_of(paths), (6, 8, 9), seed=3, length=2))
     [batch] = tio.SubjectsLoader(dataset, batch_size=2, num_workers=1, multiprocessing_context="spawn")

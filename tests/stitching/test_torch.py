@@ -35,8 +35,8 @@ def test_an_item_is_the_sample():
         assert (item["case"], item["index"]) == (sample.case, number)
 
 
-@pytest.mark.parametrize(("method", "cases"), [(None, "ab"), ("fork", "ab"), ("spawn", "b")])
-def test_workers_bring_what_a_stitcher_takes(method, cases):
+@pytest.mark.parametrize(("method", "workers", "cases"), [(None, 0, "ab"), ("fork", 2, "ab"), ("spawn", 1, "b")])
+def test_workers_bring_what_a_stitcher_takes(method, workers, cases):
     sampler, arrays = grid()
     data = GridDataset(sampler)
     for case in cases:
@@ -45,7 +45,7 @@ def test_workers_bring_what_a_stitcher_takes(method, cases):
             data,
             batch_size=3,
             sampler=sampler.indices(case),
-            num_workers=2 if method else 0,
+            num_workers=workers,
             multiprocessing_context=method,
         )
         out = np.zeros((2, *array.shape), np.float32)
