@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,8 @@ class _Handle:
     file: h5py.File
     stamp: tuple[int, ...]
     """Which file it was when it was opened: an import may have put another one at the path since."""
-    datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
-    """Data sets that were audited once; walking to one again would cost more than reading a small window."""
-    derived: dict[str, Any] = field(default_factory=dict)
-    """What the store keeps beside the file for as long as it is open: chunk tables, hashes."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the store keeps beside the file for as long as it is open."""
 
 
 _handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
@@ -58,17 +57,10 @@ def open_file(path: str | Path) -> h5py.File:
     return _handle(path).file
 
 
-def open_dataset(path: str | Path, dataset: str) -> h5py.Dataset:
-    """A data set of the file that `open_file` keeps, audited once; see `get`."""
-    return open_with_notes(path, dataset)[0]
-
-
-def open_with_notes(path: str | Path, dataset: str) -> tuple[h5py.Dataset, dict[str, Any]]:
-    """A data set like `open_dataset`, and a dictionary that lives as long as the file stays open."""
+def open_with_notes(path: str | Path) -> tuple[h5py.File, dict[str, Any]]:
+    """The file like `open_file`, and a dictionary that lives as long as it stays open."""
     known = _handle(path)
-    if dataset not in known.datasets:
-        known.datasets[dataset] = get_dataset(known.file, dataset)
-    return known.datasets[dataset], known.derived
+    return known.file, known.notes
 
 
 def _handle(path: str | Path) -> _Handle:
@@ -105,13 +97,28 @@ def forget(path: str | Path) -> None:
 
 def read_table(file: h5py.File, path: str) -> NDArray[Any]:
     """A whole data set of moderate size, audited."""
-    dataset = get_dataset(file, path)
-    if (dataset.size or 0) * dataset.dtype.itemsize > MAX_TABLE_BYTES:
-        raise UnsafeFileError(f"the table {path!r} in {file.filename} declares {dataset.shape} entries")
+    return read_whole(get_dataset(file, path))
+
+
+def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All numbers of an audited data set of moderate size."""
+    shape, dtype = dataset.shape, dataset.dtype
+    if shape is None or dtype.kind not in "biuf":
+        raise _unreadable(dataset, f"it is no table of numbers but {dtype}")
+    if prod(shape) * dtype.itemsize > MAX_TABLE_BYTES:
+        raise UnsafeFileError(f"the table {dataset.name!r} in {dataset.file.filename} declares {shape} entries")
     try:
-        return np.asarray(dataset[...])
+        table = np.empty(shape, dtype)
+        # `dataset[...]` takes longer than all the rest of reading a small table.
+        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, table)
     except READ_ERRORS as error:
-        raise DamageError(f"cannot read {path!r} in {file.filename}", got=error, path=file.filename) from error
+        raise _unreadable(dataset, error) from error
+    return table
+
+
+def _unreadable(dataset: h5py.Dataset, why: object) -> DamageError:
+    where = dataset.file.filename
+    return DamageError(f"cannot read {dataset.name!r} in {where}", got=why, path=where)
 
 
 def put_text(node: h5py.HLObject, name: str, text: str) -> None:
