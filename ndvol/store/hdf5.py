@@ -29,6 +29,8 @@ MAX_HANDLES = 160
 @dataclass(slots=True)
 class _Handle:
     file: h5py.File
+    path: Path
+    """Absolute."""
     stamp: tuple[int, ...]
     """Which file it was when it was opened: an import may have put another one at the path since."""
     notes: dict[str, Any] = field(default_factory=dict)
@@ -64,14 +66,18 @@ def open_with_notes(path: str | Path) -> tuple[h5py.File, dict[str, Any]]:
 
 
 def _handle(path: str | Path) -> _Handle:
-    key = os.getpid(), str(Path(path).absolute())
     with _lock:
+        # The keys are absolute. Nearly always `path` is one of them, which is cheaper to see than to make.
+        key = os.getpid(), str(path)
         known = _handles.get(key)
-        if known is not None and known.stamp == _stamp(path):
+        if known is None:
+            key = _key(path)
+            known = _handles.get(key)
+        if known is not None and known.stamp == _stamp(known.path):
             _handles.move_to_end(key)
             return known
         # Not closed here: another thread may be reading. The last reference that goes closes the file.
-        _handles[key] = known = _Handle(open_once(path), _stamp(path))
+        _handles[key] = known = _Handle(open_once(path), Path(key[1]), _stamp(Path(key[1])))
         _handles.move_to_end(key)
         mine = [k for k in _handles if k[0] == key[0]]
         if len(mine) > MAX_HANDLES:
@@ -79,9 +85,13 @@ def _handle(path: str | Path) -> _Handle:
         return known
 
 
-def _stamp(path: str | Path) -> tuple[int, ...]:
+def _key(path: str | Path) -> tuple[int, str]:
+    return os.getpid(), str(Path(path).absolute())
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        stat = Path(path).stat()
+        stat = path.stat()
     except OSError:
         return ()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -90,7 +100,7 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
 def forget(path: str | Path) -> None:
     """Close this process's kept handle, so that the file is read from its bytes again."""
     with _lock:
-        handle = _handles.pop((os.getpid(), str(Path(path).absolute())), None)
+        handle = _handles.pop(_key(path), None)
     if handle is not None:
         handle.file.close()
 
