@@ -67,6 +67,6 @@ def _describe_volume(file: h5py.File, path: str) -> dict[str, Any]:
     }
 
 
-def contents_text(contents: dict[str, Any]) -> bytes:
-    """Contents as they are written down: the same for the same contents."""
-    return json.dumps(contents, sort_keys=True).encode()
+def same_contents(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two contents say the same; as texts, since a number that is none is not equal to itself."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

@@ -15,7 +15,7 @@ from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Window
 from ndvol.geometry.tiling import chunk_window
 from ndvol.hdf5 import READ_ERRORS, get_dataset, open_once
-from ndvol.store.contents import CONTENTS, contents_text, describe, has_contents, stored_contents
+from ndvol.store.contents import CONTENTS, describe, has_contents, same_contents, stored_contents
 from ndvol.store.hdf5 import forget, get_text, read_table
 from ndvol.store.manifest import CHUNKS, MANIFEST, Rows, read_manifest, stored_chunks
 
@@ -108,7 +108,7 @@ def _compare_chunks(file: h5py.File) -> list[Damage]:
 
 
 def _compare_contents(file: h5py.File) -> list[Damage]:
-    if not has_contents(file) or contents_text(stored_contents(file)) == contents_text(describe(file)):
+    if not has_contents(file) or same_contents(stored_contents(file), describe(file)):
         return []
     return [Damage("the contents are not those that the attributes and data sets add up to", CONTENTS)]
 

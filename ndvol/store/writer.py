@@ -24,7 +24,7 @@ from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities,
 from ndvol.label_index import count_chunks
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
 from ndvol.store.codec import PLAIN, TABLE, Codec, choose_codec, named_codecs
-from ndvol.store.contents import CONTENTS, contents_text, describe
+from ndvol.store.contents import CONTENTS, describe
 from ndvol.store.hdf5 import put_text
 from ndvol.store.manifest import CHUNKS, MANIFEST, manifest_of
 from ndvol.store.objects import find_objects, value_boxes
@@ -252,7 +252,8 @@ class CaseWriter:
             dataset.require_complete()
         for labels in self._streamed_labels:
             self._index(labels.group, labels.counts, labels.objects)
-        contents = contents_text(describe(self._file))
+        # Not sorted: a case that is read from here has its tables in the order of the attributes.
+        contents = json.dumps(describe(self._file)).encode()
         self._table(self._file, CONTENTS, np.frombuffer(contents, np.uint8), PLAIN)
         names = sorted(self._datasets)
         table, places = manifest_of([self._file[n] for n in names], [self._datasets[n].hashes for n in names])

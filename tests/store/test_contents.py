@@ -94,6 +94,15 @@ def test_the_case_is_the_same_without_them(path):
     assert verify_file(path)[0].what.startswith("there is no 'contents' in")
 
 
+def test_tables_keep_the_order_of_the_attributes(tmp_path):
+    categories = {value: f"organ {value}" for value in (1, 2, 10, 11, 100)}
+    with CaseWriter(tmp_path / "a.h5", case="a") as writer:
+        writer.add_label("organs", LABELS, GRID, categories=categories)
+    labels = open_case(tmp_path / "a.h5").labels["organs"]
+    assert list(labels.categories.items()) == list(categories.items())
+    assert list(labels.attributes["reorientation"]) == ["order", "flips"]
+
+
 def test_a_case_belongs_to_its_caller(path):
     open_case(path).images["CT"].attributes["values"].append("changed")
     assert open_case(path).images["CT"].attributes["values"] == [0.1, "é"]
