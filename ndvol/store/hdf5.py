@@ -119,7 +119,8 @@ def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
         raise UnsafeFileError(f"the table {dataset.name!r} in {dataset.file.filename} declares {shape} entries")
     try:
         table = np.empty(shape, dtype)
-        # `dataset[...]` takes longer than all the rest of reading a small table.
+        # `dataset[...]` takes longer than all the rest of reading a small table. The array must have the data set's own
+        # shape: nothing checks that it is large enough.
         dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, table)
     except READ_ERRORS as error:
         raise _unreadable(dataset, error) from error
