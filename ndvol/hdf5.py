@@ -26,6 +26,7 @@ ALLOWED_FILTERS = {
 """Filters that h5py and hdf5plugin bring along; others would need a plug-in from a path."""
 
 MAX_CHUNK_BYTES = 2**30
+_LINKS = {h5py.h5l.TYPE_SOFT: "SoftLink", h5py.h5l.TYPE_EXTERNAL: "ExternalLink"}
 READ_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
 """What h5py and the use of what it returns raise on damaged or hostile bytes, depending on where they are."""
 
@@ -51,52 +52,66 @@ def get(file: h5py.File, path: str) -> Any:
     ------
     UnsafeFileError, UnknownNameError, DamageError
     """
-    node: Any = file
+    # h5py's own objects on the way would take most of the time that opening a case takes.
+    node: Any = file.id
     for part in (p for p in path.split("/") if p):
-        if not isinstance(node, h5py.Group):
-            raise UnknownNameError(f"{node.name!r} in {file.filename} is no group, so there is no {path!r}")
+        if not isinstance(node, h5py.h5g.GroupID):
+            raise UnknownNameError(f"{_name(node)!r} in {file.filename} is no group, so there is no {path!r}")
         try:
-            link = node.get(part, getlink=True)
+            name = part.encode()
+            link = node.links.get_info(name).type if node.links.exists(name) else None
         except READ_ERRORS as error:
             raise DamageError(f"cannot follow {path!r} in {file.filename}", got=error) from error
         if link is None:
             raise UnknownNameError(
-                f"there is no {path!r} in {file.filename}", expected=f"one of {', '.join(list(node)[:20])}"
+                f"there is no {path!r} in {file.filename}", expected=f"one of {', '.join(list(h5py.Group(node))[:20])}"
             )
-        if not isinstance(link, h5py.HardLink):
+        if link != h5py.h5l.TYPE_HARD:
             raise UnsafeFileError(
-                f"{part!r} on the way to {path!r} in {file.filename} is a {type(link).__name__}",
+                f"{part!r} on the way to {path!r} in {file.filename} is a {_LINKS.get(link, 'link of unknown type')}",
                 expected="hard links only",
                 hint="copy the data into the file (h5repack, h5copy) if you trust where it points",
             )
         try:
-            node = node[part]
+            node = h5py.h5o.open(node, name)
         except READ_ERRORS as error:
             raise DamageError(f"cannot read {path!r} in {file.filename}", got=error) from error
-    if isinstance(node, h5py.Dataset):
-        refuse_unsafe(node)
-    return node
+    if isinstance(node, h5py.h5d.DatasetID):
+        dataset = h5py.Dataset(node, readonly=True)
+        refuse_unsafe(dataset)
+        return dataset
+    return h5py.Group(node) if isinstance(node, h5py.h5g.GroupID) else h5py.Datatype(node)
+
+
+def _name(node: Any) -> str:
+    name: bytes = h5py.h5i.get_name(node)
+    return name.decode(errors="replace")
 
 
 def refuse_unsafe(dataset: h5py.Dataset) -> None:
     """Raise `UnsafeFileError` where reading `dataset` would read other files, need a plug-in, or chunks too large."""
-    where = f"{dataset.name!r} in {dataset.file.filename}"
     plist = dataset.id.get_create_plist()
     if plist.get_external_count():
-        raise UnsafeFileError(f"{where} keeps its voxels in another file (external storage)")
+        raise UnsafeFileError(f"{_where(dataset)} keeps its voxels in another file (external storage)")
     if plist.get_layout() == h5py.h5d.VIRTUAL:
-        raise UnsafeFileError(f"{where} is a virtual data set, made of other files")
+        raise UnsafeFileError(f"{_where(dataset)} is a virtual data set, made of other files")
     for i in range(plist.get_nfilters()):
         number = plist.get_filter(i)[0]
         if number not in ALLOWED_FILTERS:
             raise UnsafeFileError(
-                f"{where} is stored through HDF5 filter {number}",
+                f"{_where(dataset)} is stored through HDF5 filter {number}",
                 expected=f"one of {', '.join(ALLOWED_FILTERS.values())}",
                 hint="rewrite it with h5repack",
             )
-    chunk = dataset.chunks or ()
+    chunk = plist.get_chunk() if plist.get_layout() == h5py.h5d.CHUNKED else ()
     if prod(chunk) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
-        raise UnsafeFileError(f"{where} has chunks of {chunk} voxels", expected=f"at most {MAX_CHUNK_BYTES} bytes")
+        raise UnsafeFileError(
+            f"{_where(dataset)} has chunks of {chunk} voxels", expected=f"at most {MAX_CHUNK_BYTES} bytes"
+        )
+
+
+def _where(dataset: h5py.Dataset) -> str:
+    return f"{dataset.name!r} in {dataset.file.filename}"
 
 
 def get_dataset(file: h5py.File, path: str) -> h5py.Dataset:

@@ -76,11 +76,13 @@ FAST = Codec("lz4hc", 1, in_planes=True)
 and ten times as long to write."""
 TABLE = Codec("gzip", 4)
 """For tables and JSON: small, and readable without a plug-in."""
+PLAIN = Codec("none")
+"""For what every opening of a file reads: to inflate it would take longer than all the rest."""
 CODECS: dict[str, tuple[Codec, ...]] = {
     "fast": (FAST,),
     "small": (Codec("zstd", 5), Codec("zstd", 5, "bit")),
     "portable": (Codec("gzip", 6),),
-    "none": (Codec("none"),),
+    "none": (PLAIN,),
 }
 """What an import can store volumes with. Of several codecs each level of a volume gets the one that makes it smallest.
 

@@ -16,7 +16,6 @@ from itertools import compress, product
 from math import ceil, prod
 from typing import Any
 
-import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from ndvol.errors import DamageError
 from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store import blosc
+from ndvol.store.arrays import FLETCHER32, StoredArray
 from ndvol.store.blosc import Room
 from ndvol.store.codec import BLOSC_FILTER
 from ndvol.store.contiguous import ContiguousReader, is_contiguous
@@ -32,7 +32,7 @@ from ndvol.store.manifest import ChunkTable, Rows
 from ndvol.store.positions import Buffer, FileBytes, MappedBytes, PositionedBytes
 
 FLETCHER_BYTES = 4
-GZIP, SHUFFLE, FLETCHER32 = 1, 2, 3
+GZIP, SHUFFLE = 1, 2
 
 _xxh3 = xxhash.xxh3_64_intdigest
 
@@ -44,8 +44,8 @@ _Part = tuple[NDArray[Any], Slices, Slices]
 """An array, the part of a chunk that it takes, and where."""
 
 
-def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | ContiguousReader | None:
-    """A reader for `dataset`, or None when h5py has to read it.
+def direct_reader(array: StoredArray, listed: Rows | None) -> DirectReader | ContiguousReader | None:
+    """A reader for `array`, or None when h5py has to read it.
 
     Parameters
     ----------
@@ -53,46 +53,45 @@ def direct_reader(dataset: h5py.Dataset, listed: Rows | None) -> DirectReader | 
     """
     if os.environ.get("NDVOL_DIRECT") == "0":
         return None
-    if is_contiguous(dataset):
-        return ContiguousReader(dataset)
-    if not (is_chunked(dataset) and has_known_filters(dataset) and is_guarded(dataset, listed)):
+    if array.chunk is None:
+        dataset = array.open()
+        return ContiguousReader(dataset) if is_contiguous(dataset) else None
+    if not (is_chunked(array) and has_known_filters(array) and is_guarded(array, listed)):
         return None
-    table = ChunkTable.of(dataset, listed)
-    return DirectReader(dataset, table) if table is not None else None
+    table = ChunkTable.of(array, listed)
+    return DirectReader(array, table) if table is not None else None
 
 
-def is_chunked(dataset: h5py.Dataset) -> bool:
+def is_chunked(array: StoredArray) -> bool:
     """True for a chunked data set of numbers that is not empty."""
-    return bool(dataset.chunks) and dataset.dtype.kind in "iuf" and prod(dataset.shape) > 0
+    return array.chunk is not None and array.dtype.kind in "iuf" and prod(array.shape) > 0
 
 
-def has_known_filters(dataset: h5py.Dataset) -> bool:
+def has_known_filters(array: StoredArray) -> bool:
     """True when the filters are those that `_decoder` undoes: none, Blosc, gzip or shuffle and gzip."""
-    return _decoder(dataset) is not None
+    return _decoder(array) is not None
 
 
-def is_guarded(dataset: h5py.Dataset, listed: Rows | None) -> bool:
+def is_guarded(array: StoredArray, listed: Rows | None) -> bool:
     """True when no checksum is passed over: the manifest has one, or the data set has none."""
-    return listed is not None or not dataset.fletcher32
+    return listed is not None or not array.is_checked
 
 
 class DirectReader:
     """Windows of one chunked data set; see `direct_reader`."""
 
-    def __init__(self, dataset: h5py.Dataset, table: ChunkTable) -> None:
-        self._path, self._name = dataset.file.filename, dataset.name
-        self._shape: tuple[int, ...] = dataset.shape
-        self._dtype: np.dtype[Any] = dataset.dtype
-        self._chunk: tuple[int, ...] = dataset.chunks
-        self._fill = dataset.fillvalue
-        self._trailer = FLETCHER_BYTES if dataset.fletcher32 else 0
+    def __init__(self, array: StoredArray, table: ChunkTable) -> None:
+        decoder = _decoder(array)
+        assert decoder is not None  # has_known_filters
+        assert array.chunk is not None  # is_chunked
+        self._decode = decoder
+        self._path, self._name = array.file.filename, array.name
+        self._shape, self._dtype, self._chunk, self._fill = array.shape, array.dtype, array.chunk, array.fill_value
+        self._trailer = FLETCHER_BYTES if array.is_checked else 0
         self._strides = _strides(chunk_counts(self._shape, self._chunk))
         self._table = table
-        decoder = _decoder(dataset)
-        assert decoder is not None  # has_known_filters
-        self._decode = decoder
         # HDF5's own descriptor: the same file, whatever has been put at its path since.
-        descriptor = dataset.file.id.get_vfd_handle()
+        descriptor = array.file.id.get_vfd_handle()
         self._file: FileBytes = MappedBytes(descriptor) if table.hashes is not None else PositionedBytes(descriptor)
         self._expected = np.zeros(len(table.sizes), bool)
         self._local = threading.local()
@@ -231,10 +230,9 @@ def _strides(counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(prod(counts[i + 1 :]) for i in range(len(counts)))
 
 
-def _decoder(dataset: h5py.Dataset) -> Decoder | None:
+def _decoder(array: StoredArray) -> Decoder | None:
     """What undoes the filters of a data set; None when they are not among those known here."""
-    plist = dataset.id.get_create_plist()
-    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    filters = [*array.filters]
     if filters and filters[-1] == FLETCHER32:
         filters.pop()
     known: dict[tuple[int, ...], Decoder] = {

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ MAX_HANDLES = 160
 @dataclass(slots=True)
 class _Handle:
     file: h5py.File
+    path: Path
+    """Absolute."""
     stamp: tuple[int, ...]
     """Which file it was when it was opened: an import may have put another one at the path since."""
-    datasets: dict[str, h5py.Dataset] = field(default_factory=dict)
-    """Data sets that were audited once; walking to one again would cost more than reading a small window."""
-    derived: dict[str, Any] = field(default_factory=dict)
-    """What the store keeps beside the file for as long as it is open: chunk tables, hashes."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the store keeps beside the file for as long as it is open."""
 
 
 _handles: OrderedDict[tuple[int, str], _Handle] = OrderedDict()
@@ -58,28 +59,25 @@ def open_file(path: str | Path) -> h5py.File:
     return _handle(path).file
 
 
-def open_dataset(path: str | Path, dataset: str) -> h5py.Dataset:
-    """A data set of the file that `open_file` keeps, audited once; see `get`."""
-    return open_with_notes(path, dataset)[0]
-
-
-def open_with_notes(path: str | Path, dataset: str) -> tuple[h5py.Dataset, dict[str, Any]]:
-    """A data set like `open_dataset`, and a dictionary that lives as long as the file stays open."""
+def open_with_notes(path: str | Path) -> tuple[h5py.File, dict[str, Any]]:
+    """The file like `open_file`, and a dictionary that lives as long as it stays open."""
     known = _handle(path)
-    if dataset not in known.datasets:
-        known.datasets[dataset] = get_dataset(known.file, dataset)
-    return known.datasets[dataset], known.derived
+    return known.file, known.notes
 
 
 def _handle(path: str | Path) -> _Handle:
-    key = os.getpid(), str(Path(path).absolute())
     with _lock:
+        # The keys are absolute. Nearly always `path` is one of them, which is cheaper to see than to make.
+        key = os.getpid(), str(path)
         known = _handles.get(key)
-        if known is not None and known.stamp == _stamp(path):
+        if known is None:
+            key = _key(path)
+            known = _handles.get(key)
+        if known is not None and known.stamp == _stamp(known.path):
             _handles.move_to_end(key)
             return known
         # Not closed here: another thread may be reading. The last reference that goes closes the file.
-        _handles[key] = known = _Handle(open_once(path), _stamp(path))
+        _handles[key] = known = _Handle(open_once(path), Path(key[1]), _stamp(Path(key[1])))
         _handles.move_to_end(key)
         mine = [k for k in _handles if k[0] == key[0]]
         if len(mine) > MAX_HANDLES:
@@ -87,9 +85,13 @@ def _handle(path: str | Path) -> _Handle:
         return known
 
 
-def _stamp(path: str | Path) -> tuple[int, ...]:
+def _key(path: str | Path) -> tuple[int, str]:
+    return os.getpid(), str(Path(path).absolute())
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        stat = Path(path).stat()
+        stat = path.stat()
     except OSError:
         return ()
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -98,20 +100,36 @@ def _stamp(path: str | Path) -> tuple[int, ...]:
 def forget(path: str | Path) -> None:
     """Close this process's kept handle, so that the file is read from its bytes again."""
     with _lock:
-        handle = _handles.pop((os.getpid(), str(Path(path).absolute())), None)
+        handle = _handles.pop(_key(path), None)
     if handle is not None:
         handle.file.close()
 
 
 def read_table(file: h5py.File, path: str) -> NDArray[Any]:
     """A whole data set of moderate size, audited."""
-    dataset = get_dataset(file, path)
-    if (dataset.size or 0) * dataset.dtype.itemsize > MAX_TABLE_BYTES:
-        raise UnsafeFileError(f"the table {path!r} in {file.filename} declares {dataset.shape} entries")
+    return read_whole(get_dataset(file, path))
+
+
+def read_whole(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All numbers of an audited data set of moderate size."""
+    shape, dtype = dataset.shape, dataset.dtype
+    if shape is None or dtype.kind not in "biuf":
+        raise _unreadable(dataset, f"it is no table of numbers but {dtype}")
+    if prod(shape) * dtype.itemsize > MAX_TABLE_BYTES:
+        raise UnsafeFileError(f"the table {dataset.name!r} in {dataset.file.filename} declares {shape} entries")
     try:
-        return np.asarray(dataset[...])
+        table = np.empty(shape, dtype)
+        # `dataset[...]` takes longer than all the rest of reading a small table. The array must have the data set's own
+        # shape: nothing checks that it is large enough.
+        dataset.id.read(h5py.h5s.ALL, h5py.h5s.ALL, table)
     except READ_ERRORS as error:
-        raise DamageError(f"cannot read {path!r} in {file.filename}", got=error, path=file.filename) from error
+        raise _unreadable(dataset, error) from error
+    return table
+
+
+def _unreadable(dataset: h5py.Dataset, why: object) -> DamageError:
+    where = dataset.file.filename
+    return DamageError(f"cannot read {dataset.name!r} in {where}", got=why, path=where)
 
 
 def put_text(node: h5py.HLObject, name: str, text: str) -> None:

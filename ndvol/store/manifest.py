@@ -17,10 +17,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import DamageError
+from ndvol.errors import DamageError, UnsafeFileError
 from ndvol.geometry.tiling import chunk_counts
-from ndvol.hdf5 import get, get_dataset
-from ndvol.store.hdf5 import get_text, read_table
+from ndvol.hdf5 import get_dataset
+from ndvol.store.arrays import StoredArray
+from ndvol.store.hdf5 import MAX_TABLE_BYTES, get_text, read_table, read_whole
 
 MANIFEST, CHUNKS = "manifest", "chunks"
 
@@ -47,7 +48,7 @@ class ChunkTable:
         return zip(self.offsets[numbers].tolist(), self.sizes[numbers].tolist(), hashes, strict=False)
 
     @classmethod
-    def of(cls, dataset: h5py.Dataset, listed: Rows | None) -> ChunkTable | None:
+    def of(cls, array: StoredArray, listed: Rows | None) -> ChunkTable | None:
         """The table of a data set; None when a chunk was stored without one of the filters, as HDF5 does where an
         optional filter did not make it smaller.
 
@@ -56,32 +57,49 @@ class ChunkTable:
         listed : chunk, hash and, where the file says it, offset and size of every stored chunk; None for a file that
             is not ours.
         """
-        count = prod(chunk_counts(dataset.shape, dataset.chunks))
+        assert array.chunk is not None  # is_chunked
+        count = prod(chunk_counts(array.shape, array.chunk))
+        if count * np.dtype(np.uint64).itemsize > MAX_TABLE_BYTES:
+            raise UnsafeFileError(f"{array.name!r} in {array.file.filename} declares {count} chunks")
         offsets, sizes = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
         if listed is None or listed.shape[1] == 2:
-            stored = stored_chunks(dataset)
+            stored = stored_chunks(array.open())
             if stored[:, 3].any():
                 return None
             places = stored[:, :3]
         else:
             places = listed[:, [0, 2, 3]]
+            _check_places(array, places[:, 1:])
         hashes = None if listed is None else np.zeros(count, np.uint64)
         if hashes is not None and listed is not None:
-            _check_numbers(dataset, listed[:, 0], count)
+            _check_numbers(array, listed[:, 0], count)
             hashes[listed[:, 0].astype(np.int64)] = listed[:, 1]
         numbers = places[:, 0].astype(np.int64)
         offsets[numbers], sizes[numbers] = places[:, 1], places[:, 2]
         return cls(offsets, sizes, hashes)
 
 
-def _check_numbers(dataset: h5py.Dataset, numbers: Rows, count: int) -> None:
+def _check_numbers(array: StoredArray, numbers: Rows, count: int) -> None:
     if numbers.max(initial=0) >= max(1, count):
         raise DamageError(
-            f"the manifest of {dataset.file.filename} lists a chunk that {dataset.name!r} does not have",
+            f"the manifest of {array.file.filename} lists a chunk that {array.name!r} does not have",
             got=int(numbers.max()),
             expected=f"numbers below {count}",
             hint="run `ndvol verify`",
-            path=dataset.file.filename,
+            path=array.file.filename,
+        )
+
+
+def _check_places(array: StoredArray, places: Rows) -> None:
+    size = array.file.id.get_filesize()
+    # Each by itself first: the sum of two large ones may wrap around.
+    if places.size and (places.max() > size or (places[:, 0] + places[:, 1]).max() > size):
+        raise DamageError(
+            f"{CHUNKS!r} in {array.file.filename} leads out of the file",
+            expected=f"offsets and sizes within {size} bytes",
+            hint="run `ndvol verify`",
+            path=array.file.filename,
+            dataset=array.name.lstrip("/"),
         )
 
 
@@ -112,19 +130,17 @@ def manifest_of(datasets: Sequence[h5py.Dataset], hashes: Sequence[Mapping[int, 
     return np.concatenate(rows), np.concatenate(places)
 
 
-def read_manifest(file: h5py.File) -> dict[str, Rows] | None:
-    """By data set what `ChunkTable.of` takes as `listed`; None for a file that is not ours.
+def read_manifest(file: h5py.File) -> dict[str, Rows]:
+    """By data set what `ChunkTable.of` takes as `listed`.
 
     Raises
     ------
     DamageError : when the tables cannot be read, or do not fit each other.
     """
-    if "ndvol_format" not in file.attrs:
-        return None
-    names = json.loads(get_text(get_dataset(file, MANIFEST), "datasets"))
-    rows = read_table(file, MANIFEST)
+    manifest = get_dataset(file, MANIFEST)
+    names, rows = json.loads(get_text(manifest, "datasets")), read_whole(manifest)
     # Format 1.0 has no such table.
-    if CHUNKS in get(file, "/"):
+    if file.id.links.exists(CHUNKS.encode()):
         places = read_table(file, CHUNKS)
         if places.shape != (len(rows), 2):
             raise DamageError(

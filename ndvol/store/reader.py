@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,11 @@ from numpy.typing import NDArray
 from ndvol.errors import DamageError, GridError, StoreError
 from ndvol.geometry import Clip, Grid, Window
 from ndvol.geometry.pyramid import grids_of_shapes
-from ndvol.hdf5 import READ_ERRORS, get
+from ndvol.hdf5 import READ_ERRORS
 from ndvol.label_index import LabelIndex
-from ndvol.store.contiguous import ContiguousReader
-from ndvol.store.direct import DirectReader, direct_reader
-from ndvol.store.hdf5 import get_text, open_dataset, open_file, open_with_notes, read_table
-from ndvol.store.manifest import MANIFEST, read_manifest
-from ndvol.store.verify import check_format
+from ndvol.store.facts import as_damage, file_facts
+from ndvol.store.hdf5 import get_text, open_file, read_table
+from ndvol.store.verify import check_format, not_ours
 from ndvol.volumes import Case, LabelVolume, Volume
 
 
@@ -39,10 +38,8 @@ class Hdf5Source:
         # Absolute, so that a worker with another working directory finds it.
         self._path = str(Path(path).absolute())
         self._datasets = datasets
-        levels = [open_dataset(self._path, dataset) for dataset in datasets]
+        levels = [file_facts(self._path).array(dataset) for dataset in datasets]
         first = levels[0]
-        if first.shape is None or first.dtype.kind not in "biuf":
-            raise StoreError(f"{datasets[0]!r} in {path} holds no numbers", got=first.dtype)
         if any(level.dtype != first.dtype or len(level.shape) != len(first.shape) for level in levels):
             raise StoreError(f"the levels of {datasets[0]!r} in {path} differ in type or axes")
         self.level_shapes: tuple[tuple[int, ...], ...] = tuple(level.shape for level in levels)
@@ -57,8 +54,7 @@ class Hdf5Source:
     @property
     def chunk(self) -> tuple[int, ...] | None:
         """HDF5's unit of storage at level 0; None for a data set without chunks."""
-        chunk: tuple[int, ...] | None = open_dataset(self._path, self._datasets[0]).chunks
-        return chunk
+        return file_facts(self._path).array(self._datasets[0]).chunk
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_index": None}
@@ -72,18 +68,18 @@ class Hdf5Source:
     ) -> list[Window]:
         """`read_into` for several windows, each chunk decoded once."""
         path = self._datasets[level]
-        dataset, notes = open_with_notes(self._path, path)
+        facts = file_facts(self._path)
         clips = [window.clip(self.level_shapes[level]) for window in windows]
         for window, clip, out in zip(windows, clips, outs, strict=True):
             if clip.shape != window.shape:
                 out[...] = fill_value
         inside = [(clip, out) for clip, out in zip(clips, outs, strict=True) if 0 not in clip.shape]
-        direct = _direct(dataset, path, notes) if inside else None
+        direct = facts.reader(path) if inside else None
         if direct is not None:
             direct.read(*zip(*inside, strict=True))
         else:
             for clip, out in inside:
-                self._read_slowly(dataset, path, clip, out)
+                self._read_slowly(facts.dataset(path), path, clip, out)
         return [Window(tuple(s.start for s in clip.placement), clip.shape) for clip in clips]
 
     def _read_slowly(self, dataset: h5py.Dataset, path: str, clip: Clip, out: NDArray[Any]) -> None:
@@ -106,35 +102,19 @@ class Hdf5Source:
 
     def cost(self, window: Window, *, level: int = 0) -> tuple[int, int] | None:
         """Bytes that `window` takes from the file, and bytes they decode to; None where h5py reads the data set."""
-        path = self._datasets[level]
-        dataset, notes = open_with_notes(self._path, path)
-        direct = _direct(dataset, path, notes)
-        return direct.cost(window.clip(dataset.shape)) if direct else None
+        facts, path = file_facts(self._path), self._datasets[level]
+        direct = facts.reader(path)
+        return direct.cost(window.clip(facts.array(path).shape)) if direct else None
 
     def label_index(self) -> LabelIndex:
         """The stored index of a label volume; read on first use."""
         if self._index is None:
             group = self._datasets[0].rsplit("/", 1)[0]
-            chunk = open_dataset(self._path, self._datasets[0]).chunks
-            table = read_table(open_file(self._path), f"{group}/index/counts")
+            chunk, table = self.chunk, read_table(open_file(self._path), f"{group}/index/counts")
             if chunk is None or table.ndim != 2 or table.shape[1] != 3:
                 raise StoreError(f"the index of {group!r} in {self._path} is no table of counts per chunk")
             self._index = LabelIndex(self, chunk, table)
         return self._index
-
-
-def _direct(dataset: h5py.Dataset, name: str, notes: dict[str, Any]) -> DirectReader | ContiguousReader | None:
-    """The direct reader of a data set, made on first use for as long as the file stays open."""
-    try:
-        if MANIFEST not in notes:
-            notes[MANIFEST] = read_manifest(dataset.file)
-        if name not in notes:
-            listed = notes[MANIFEST].get(name) if notes[MANIFEST] is not None else None
-            notes[name] = direct_reader(dataset, listed)
-    except READ_ERRORS as error:
-        raise _as_damage(error, dataset.file.filename) from error
-    found: DirectReader | ContiguousReader | None = notes[name]
-    return found
 
 
 def open_case(path: str | Path) -> Case:
@@ -144,14 +124,15 @@ def open_case(path: str | Path) -> Case:
     ------
     StoreError : when it is no ndvol file; DamageError, UnsafeFileError : when it cannot be trusted.
     """
-    file = open_file(path)
+    facts = file_facts(path)
+    if facts.contents is None:
+        raise not_ours(facts.file)
     try:
-        check_format(file)
-        images = {n: _volume(path, f"images/{n}") for n in get(file, "images")}
-        labels = {n: _label(path, f"labels/{n}") for n in get(file, "labels")}
-        return Case(get_text(file, "case"), images, labels)
+        images = {name: _volume(path, name, known) for name, known in facts.contents["images"].items()}
+        labels = {name: _label(path, name, known) for name, known in facts.contents["labels"].items()}
+        return Case(str(facts.contents["case"]), images, labels)
     except READ_ERRORS as error:
-        raise _as_damage(error, path) from error
+        raise as_damage(error, path) from error
 
 
 def read_objects(path: str | Path, label: str) -> NDArray[np.int64]:
@@ -206,36 +187,24 @@ def open_hdf5(
     return Volume(name or dataset.rstrip("/").rsplit("/", 1)[-1], grid, source)
 
 
-def _volume(path: str | Path, group_path: str) -> Volume:
-    grids, source, attributes = _parts(path, group_path)
-    return Volume(group_path.split("/", 1)[1], grids[0], source, attributes, coarser=grids[1:])
+def _volume(path: str | Path, name: str, facts: dict[str, Any]) -> Volume:
+    grids, source, attributes = _parts(path, f"images/{name}", facts)
+    return Volume(name, grids[0], source, attributes, coarser=grids[1:])
 
 
-def _label(path: str | Path, group_path: str) -> LabelVolume:
-    grids, source, attributes = _parts(path, group_path)
-    table = json.loads(get_text(get(open_file(path), group_path), "categories"))
+def _label(path: str | Path, name: str, facts: dict[str, Any]) -> LabelVolume:
+    grids, source, attributes = _parts(path, f"labels/{name}", facts)
+    table = facts["categories"]
     if source.dtype.kind not in "iu" or not isinstance(table, dict):
-        raise StoreError(f"{group_path!r} in {path} is no label volume: integers with a table of categories")
-    categories = {int(value): str(name) for value, name in table.items()}
-    return LabelVolume(group_path.split("/", 1)[1], grids[0], source, attributes, categories, coarser=grids[1:])
+        raise StoreError(f"'labels/{name}' in {path} is no label volume: integers with a table of categories")
+    categories = {int(value): str(category) for value, category in table.items()}
+    return LabelVolume(name, grids[0], source, attributes, categories, coarser=grids[1:])
 
 
-def _parts(path: str | Path, group_path: str) -> tuple[tuple[Grid, ...], Hdf5Source, dict[str, Any]]:
+def _parts(path: str | Path, group: str, facts: dict[str, Any]) -> tuple[tuple[Grid, ...], Hdf5Source, dict[str, Any]]:
     """The grids of all levels, the voxels, and the attributes of a volume."""
-    group = get(open_file(path), group_path)
-    levels = sorted(int(n) for n in group if n.isdecimal())
-    if levels != list(range(max(1, len(levels)))):
-        raise StoreError(f"{group_path!r} in {path} has other levels than 0, 1, 2 …", got=levels)
-    source = Hdf5Source(path, tuple(f"{group_path}/{n}" for n in levels))
-    texts = {name: get_text(group, name) for name in ("axes", "frame", "unit", "reorientation", "attributes")}
-    grid = Grid(texts["axes"], source.shape, group.attrs["affine"], texts["frame"], texts["unit"])
-    attributes = json.loads(texts["attributes"])
-    attributes["reorientation"] = json.loads(texts["reorientation"])
+    source = Hdf5Source(path, tuple(f"{group}/{level}" for level in range(len(facts["levels"]))))
+    grid = Grid(facts["axes"], source.shape, facts["affine"], facts["frame"], facts["unit"])
+    # A copy: the facts are kept, and a case belongs to its caller.
+    attributes = deepcopy({**facts["attributes"], "reorientation": facts["reorientation"]})
     return (grid, *grids_of_shapes(grid, source.level_shapes[1:])), source, attributes
-
-
-def _as_damage(error: Exception, path: str | Path) -> Exception:
-    """The error itself when it is ours already, else a `DamageError` that names the file."""
-    if isinstance(error, StoreError | GridError):
-        return error
-    return DamageError(f"{path} cannot be read", got=error, hint="run `ndvol verify`", path=str(path))

@@ -15,10 +15,11 @@ from ndvol.errors import NdvolError, StoreError
 from ndvol.geometry import Window
 from ndvol.geometry.tiling import chunk_window
 from ndvol.hdf5 import READ_ERRORS, get_dataset, open_once
+from ndvol.store.contents import CONTENTS, describe, has_contents, same_contents, stored_contents
 from ndvol.store.hdf5 import forget, get_text, read_table
 from ndvol.store.manifest import CHUNKS, MANIFEST, Rows, read_manifest, stored_chunks
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 ATTRIBUTES_DIGEST = "attributes_xxh3"
 
 
@@ -56,6 +57,7 @@ def verify_file(path: str | Path, *, sha256: str = "") -> list[Damage]:
         with open_once(path) as file:
             check_format(file)
             damage += _compare_chunks(file)
+            damage += _compare_contents(file)
     except NdvolError as error:
         damage.append(Damage(str(error)))
     except READ_ERRORS as error:
@@ -63,13 +65,16 @@ def verify_file(path: str | Path, *, sha256: str = "") -> list[Damage]:
     return damage
 
 
+def is_ours(file: h5py.File) -> bool:
+    """Whether `file` says that it is an ndvol file."""
+    ours: bool = h5py.h5a.exists(file.id, b"ndvol_format")
+    return ours
+
+
 def check_format(file: h5py.File) -> None:
     """Raise unless `file` is an ndvol file of a version that this release reads."""
-    if "ndvol_format" not in file.attrs:
-        raise StoreError(
-            f"{file.filename} is not an ndvol file",
-            hint="open a data set of any other HDF5 file with ndvol.open_hdf5(path, dataset, axes=…)",
-        )
+    if not is_ours(file):
+        raise not_ours(file)
     version = get_text(file, "ndvol_format")
     if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
         raise StoreError(
@@ -79,6 +84,14 @@ def check_format(file: h5py.File) -> None:
         )
 
 
+def not_ours(file: h5py.File) -> StoreError:
+    """The error for a file that is not an ndvol file."""
+    return StoreError(
+        f"{file.filename} is not an ndvol file",
+        hint="open a data set of any other HDF5 file with ndvol.open_hdf5(path, dataset, axes=…)",
+    )
+
+
 def _compare_chunks(file: h5py.File) -> list[Damage]:
     rows = read_table(file, MANIFEST)
     if xxhash.xxh3_64_hexdigest(rows.astype("<u8").tobytes()) != get_text(file, "manifest_xxh3"):
@@ -86,12 +99,18 @@ def _compare_chunks(file: h5py.File) -> list[Damage]:
     damage = []
     if attributes_digest(file) != get_text(file, ATTRIBUTES_DIGEST):
         damage.append(Damage("an attribute has changed"))
-    manifest = read_manifest(file) or {}
+    manifest = read_manifest(file)
     if sorted(manifest) != _datasets(file):
         damage.append(Damage("the data sets are not those that the manifest names"))
     for name, listed in manifest.items():
         damage += compare_dataset(get_dataset(file, name), name, listed)
     return damage
+
+
+def _compare_contents(file: h5py.File) -> list[Damage]:
+    if not has_contents(file) or same_contents(stored_contents(file), describe(file)):
+        return []
+    return [Damage("the contents are not those that the attributes and data sets add up to", CONTENTS)]
 
 
 def compare_dataset(dataset: h5py.Dataset, name: str, listed: Rows) -> list[Damage]:

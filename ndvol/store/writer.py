@@ -23,7 +23,8 @@ from ndvol.geometry import Grid, Reorientation, chunk_shape
 from ndvol.geometry.pyramid import level_factors, level_grids, level_majorities, level_means
 from ndvol.label_index import count_chunks, label_values
 from ndvol.store.chunked import ChunkedDataset, ChunkedLabels, common_constant
-from ndvol.store.codec import TABLE, Codec, choose_codec, named_codecs
+from ndvol.store.codec import PLAIN, TABLE, Codec, choose_codec, named_codecs
+from ndvol.store.contents import CONTENTS, describe
 from ndvol.store.hdf5 import put_text
 from ndvol.store.manifest import CHUNKS, MANIFEST, manifest_of
 from ndvol.store.objects import find_objects, value_boxes
@@ -233,11 +234,11 @@ class CaseWriter:
         self._table(index, "counts", counts)
         self._table(index, "objects", objects)
 
-    def _table(self, group: h5py.Group, name: str, array: NDArray[Any]) -> None:
+    def _table(self, group: h5py.Group, name: str, array: NDArray[Any], codec: Codec = TABLE) -> None:
         """A small array in one chunk per 2^20 entries, readable without a plug-in."""
         rows = max(1, 2**20 // max(1, prod(array.shape[1:])))
         chunk = (min(rows, len(array)), *array.shape[1:])
-        dataset = ChunkedDataset(group, name, array.shape, array.dtype, chunk, TABLE, fill=None)
+        dataset = ChunkedDataset(group, name, array.shape, array.dtype, chunk, codec, fill=None)
         self._register(dataset).put((0,) * array.ndim, array)
 
     def _register(self, dataset: ChunkedDataset) -> ChunkedDataset:
@@ -245,15 +246,18 @@ class CaseWriter:
         return dataset
 
     def _finish(self) -> None:
-        """Write the indices of streamed labels, the manifest and the digests."""
+        """Write the indices of streamed labels, the contents, the manifest and the digests."""
         for dataset in self._datasets.values():
             dataset.require_complete()
         for labels in self._streamed_labels:
             self._index(labels.group, labels.counts, labels.objects)
+        # Not sorted: a case that is read from here has its tables in the order of the attributes.
+        contents = json.dumps(describe(self._file)).encode()
+        self._table(self._file, CONTENTS, np.frombuffer(contents, np.uint8), PLAIN)
         names = sorted(self._datasets)
         table, places = manifest_of([self._file[n] for n in names], [self._datasets[n].hashes for n in names])
-        self._table(self._file, MANIFEST, table)
-        self._table(self._file, CHUNKS, places)
+        self._table(self._file, MANIFEST, table, PLAIN)
+        self._table(self._file, CHUNKS, places, PLAIN)
         put_text(self._file[MANIFEST], "datasets", json.dumps(names))
         put_text(self._file, "manifest_xxh3", xxhash.xxh3_64_hexdigest(table.tobytes()))
         if "uuid" not in self._file.attrs:

@@ -10,6 +10,7 @@ import pytest
 from ndvol.errors import DamageError
 from ndvol.geometry import Grid, Window
 from ndvol.store import CaseWriter, Codec, open_case, open_hdf5
+from ndvol.store.arrays import StoredArray
 from ndvol.store.direct import direct_reader, has_known_filters, is_chunked, is_guarded
 from ndvol.store.positions import MappedBytes, PositionedBytes
 
@@ -105,8 +106,8 @@ def test_compact_and_unwritten_data_are_read_through_h5py(tmp_path):
         space = h5py.h5s.create_simple((2, 3))
         h5py.h5d.create(file.id, b"compact", h5py.h5t.NATIVE_INT16, space, plist)
         file["compact"][...] = [[1, 2, 3], [4, 5, 6]]
-        assert direct_reader(file["unwritten"], None) is None
-        assert direct_reader(file["compact"], None) is None
+        assert direct_reader(StoredArray.of(file["unwritten"]), None) is None
+        assert direct_reader(StoredArray.of(file["compact"]), None) is None
     assert (np.asarray(open_hdf5(tmp_path / "a.h5", "unwritten", axes="yx")) == 7).all()
     assert np.asarray(open_hdf5(tmp_path / "a.h5", "compact", axes="yx")).tolist() == [[1, 2, 3], [4, 5, 6]]
 
@@ -117,7 +118,7 @@ def test_chunks_stored_without_their_filter_are_read_through_h5py(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("x", data=noise, chunks=(16, 16, 16), **DIRECT["blosc"])
         assert any(dataset.id.get_chunk_info(i).filter_mask for i in range(dataset.id.get_num_chunks()))
-        assert direct_reader(dataset, None) is None
+        assert direct_reader(StoredArray.of(dataset), None) is None
     np.testing.assert_array_equal(open_hdf5(tmp_path / "a.h5", "x", axes="zyx"), noise)
 
 
@@ -125,7 +126,7 @@ def test_chunks_stored_without_their_filter_are_read_through_h5py(tmp_path):
 def test_the_rest_is_read_through_h5py(tmp_path, how):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("x", data=voxels(), chunks=(16, 16, 16), **THROUGH_H5PY[how])
-        assert direct_reader(dataset, None) is None
+        assert direct_reader(StoredArray.of(dataset), None) is None
     np.testing.assert_array_equal(open_hdf5(tmp_path / "a.h5", "x", axes="zyx"), voxels())
 
 
@@ -135,6 +136,7 @@ def test_the_predicates_say_why(tmp_path):
         lzf = file.create_dataset("lzf", data=voxels(), chunks=(8, 8, 8), compression="lzf")
         guarded = file.create_dataset("guarded", data=voxels(), chunks=(8, 8, 8), fletcher32=True)
         empty = file.create_dataset("empty", (0, 4), "i2", chunks=(1, 4), maxshape=(None, 4))
+        contiguous, lzf, guarded, empty = map(StoredArray.of, (contiguous, lzf, guarded, empty))
         assert (is_chunked(contiguous), is_chunked(empty), is_chunked(lzf)) == (False, False, True)
         assert (has_known_filters(lzf), has_known_filters(guarded)) == (False, True)
         assert (is_guarded(guarded, None), is_guarded(guarded, {}), is_guarded(lzf, None)) == (False, True, True)

@@ -31,6 +31,7 @@ from ndvol.store import (
     CaseWriter,
     Hdf5Source,
     file_sha256,
+    forget,
     open_case,
     open_hdf5,
     read_identity,
@@ -96,7 +97,7 @@ def test_the_file_says_what_format_md_says(toy):
     """Plain h5py, without ndvol, finds everything; every chunk has a checksum; strings are of fixed length."""
     image, labels = toy_arrays()
     with h5py.File(toy, "r") as file:
-        assert file.attrs["ndvol_format"].decode() == "1.1"
+        assert file.attrs["ndvol_format"].decode() == "1.2"
         np.testing.assert_array_equal(file["images/CT/0"], image)
         np.testing.assert_array_equal(file["labels/organs/0"], labels)
         table = file["labels/organs/index/counts"][...]
@@ -152,6 +153,11 @@ def reads_right_or_raises(path):
         return same and case.labels["organs"].index.count(1) == (labels == 1).sum()
     except NdvolError:
         return True
+
+
+def read_all(path):
+    case = open_case(path)
+    return np.asarray(case.images["CT"]), np.asarray(case.labels["organs"]), case.labels["organs"].index.count(1)
 
 
 def flip_campaign(toy, folder, n):
@@ -265,6 +271,11 @@ def replaced(name, **how):
 def test_odd_structure_is_an_error_of_ours(toy, change):
     with h5py.File(toy, "r+") as file:
         change(file)
+    # The contents say where the voxels were written, and there they still are.
+    assert reads_right_or_raises(toy)
+    assert verify_file(toy)
+    with h5py.File(toy, "r+") as file:
+        del file["contents"]
     with pytest.raises(NdvolError):
         open_case(toy).labels["organs"].index.count(1)
     assert verify_file(toy)
@@ -325,7 +336,8 @@ def test_a_lost_chunk_is_refused_on_reading(toy, tmp_path):
 def test_a_table_of_chunks_that_is_wrong_is_refused_and_named(toy):
     """As in a file that h5repack has written anew."""
     with h5py.File(toy, "r+") as file:
-        file["chunks"][0, 0] += 8
+        names = json.loads(file["manifest"].attrs["datasets"])
+        file["chunks"][np.searchsorted(file["manifest"][:, 0], names.index("images/CT/0")), 0] += 8
     with pytest.raises(DamageError, match="has other bytes than were written"):
         np.asarray(open_case(toy).images["CT"])
     assert [d.what for d in verify_file(toy)] == ["a chunk lies elsewhere than the file says"]
@@ -346,17 +358,28 @@ def test_a_manifest_with_a_chunk_too_many_is_refused(toy):
         Hdf5Source(toy, (name,)).read_into(Window((0,), (1,)), np.empty(1, np.uint8))
 
 
-def test_a_file_of_format_1_0_is_read_and_verified():
-    path = Path(__file__).parent / "fixtures" / "format-1.0.h5"
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_file_of_an_older_format_is_read_and_verified(version):
+    """The files were made by the last ndvol that wrote their format, like this:
+
+    with CaseWriter(path, case="old", levels=2) as writer:
+        writer.add_image("CT", image, grid, attributes={"modality": "CT"})
+        writer.add_label("organs", ball.astype(np.uint8), grid, categories={1: "ball"})
+        writer.set_provenance({"sources": []})
+    """
+    path = Path(__file__).parent / "fixtures" / f"format-{version}.h5"
     with h5py.File(path, "r") as file:
-        assert file.attrs["ndvol_format"].decode() == "1.0"
-        assert "chunks" not in file
+        assert file.attrs["ndvol_format"].decode() == version
+        assert ("chunks" in file, "contents" in file) == (version == "1.1", False)
     z, y, x = np.indices((20, 24, 40))
+    image, ball = (z * 400 + y * 40 + x).astype(np.int16), (z - 10) ** 2 + (y - 12) ** 2 + (x - 20) ** 2 < 40
+    grid = Grid.regular("zyx", z.shape, spacing=(2, 1, 0.5))
     case = open_case(path)
-    np.testing.assert_array_equal(case.images["CT"], (z * 400 + y * 40 + x).astype(np.int16))
-    ball = (z - 10) ** 2 + (y - 12) ** 2 + (x - 20) ** 2 < 40
+    assert (case.name, case.images["CT"].grid, case.images["CT"].attributes["modality"]) == ("old", grid, "CT")
+    np.testing.assert_array_equal(case.images["CT"], image)
     np.testing.assert_array_equal(case.labels["organs"], ball)
     assert case.labels["organs"].index.count(1) == ball.sum()
+    assert case.labels["organs"].categories == {1: "ball"}
     assert case.images["CT"].levels == 2
     assert verify_file(path) == []
 
@@ -589,10 +612,26 @@ def test_files_that_reach_outside_are_refused(tmp_path, kind, reason):
         open_hdf5(path, dataset, axes="x")
 
 
-def test_an_ndvol_file_with_a_foreign_link_is_refused(toy, tmp_path):
+@pytest.mark.parametrize("name", ["images/CT/0", "contents", "manifest", "chunks", "labels/organs/index/counts"])
+def test_a_foreign_link_in_an_ndvol_file_is_never_followed(toy, name, monkeypatch):
+    with h5py.File(toy, "r+") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("/etc/hostname", "/x")
+    monkeypatch.setenv("NDVOL_DIRECT", "0")
+    with pytest.raises(UnsafeFileError, match="ExternalLink"):
+        read_all(toy)
+    assert any("ExternalLink" in damage.what for damage in verify_file(toy))
+
+
+def test_voxels_are_read_from_where_they_lie_whatever_leads_to_them(toy):
+    """The contents and the table of chunks say where; no link is followed, so none can lead elsewhere."""
     with h5py.File(toy, "r+") as file:
         del file["images/CT/0"]
         file["images/CT/0"] = h5py.ExternalLink("/etc/hostname", "/x")
+    np.testing.assert_array_equal(open_case(toy).images["CT"], toy_arrays()[0])
+    forget(toy)
+    with h5py.File(toy, "r+") as file:
+        del file["contents"]
     with pytest.raises(UnsafeFileError, match="ExternalLink"):
         open_case(toy)
 

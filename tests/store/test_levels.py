@@ -123,6 +123,8 @@ def test_levels_that_do_not_follow_each_other_are_refused(tmp_path, name, shape,
     write(tmp_path / "a.h5", 1)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         file["images/CT"].create_dataset(name, data=np.zeros(shape, np.int16))
+        # As in format 1.1, which had none.
+        del file["contents"]
     with pytest.raises(error, match=r"level 1 does not fit|other levels than 0, 1, 2 …; got \[0, 2\]"):
         open_case(tmp_path / "a.h5")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ndvol.errors import WindowError
 from ndvol.geometry import Grid, Window
 from ndvol.store import CODECS, CaseWriter, open_case, open_hdf5, verify_file
+from ndvol.store.arrays import StoredArray
 from ndvol.store.direct import DirectReader, direct_reader
 
 AXES = {1: "x", 2: "yx", 3: "zyx", 4: "tzyx"}
@@ -87,7 +88,8 @@ def test_direct_path_h5py_and_source_agree(tmp_path_factory, drawn, codec, level
         np.testing.assert_array_equal(volume.read(window, fill_value=outside), oracle(source, window, outside))
         with h5py.File(path, "r", locking=False) as file:
             stored = [file[f"{kind}/{volume.name}/{level}"] for level in range(volume.levels)]
-            assert all(direct_reader(dataset, np.empty((0, 2), np.uint64)) is not None for dataset in stored)
+            arrays = map(StoredArray.of, stored)
+            assert all(direct_reader(array, np.empty((0, 2), np.uint64)) is not None for array in arrays)
             np.testing.assert_array_equal(stored[0][...], source)
             for level, dataset in enumerate(stored):
                 np.testing.assert_array_equal(volume.read(Window.full(dataset.shape), level=level), dataset[...])
