@@ -152,7 +152,7 @@ def test_any_number_of_jobs_finds_the_same(tmp_path, mixed, monkeypatch):
     monkeypatch.setattr(dicom_files, "FEWEST", 5)
     started = []
     pool = dicom_files.ProcessPoolExecutor
-    monkeypatch.setattr(dicom_files, "ProcessPoolExecutor", lambda n, *options: started.append(n) or pool(n, *options))
+    monkeypatch.setattr(dicom_files, "ProcessPoolExecutor", lambda n, **how: started.append(n) or pool(n, **how))
     assert READER.scan(tmp_path, mixed, jobs=2) == alone
     assert started == [2]
 

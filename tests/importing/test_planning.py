@@ -137,6 +137,6 @@ def test_the_plan_is_the_same_for_any_number_of_processes(tmp_path, monkeypatch)
     started = []
     pool = dicom_files.ProcessPoolExecutor
     monkeypatch.setattr(dicom_files, "FEWEST", 5)
-    monkeypatch.setattr(dicom_files, "ProcessPoolExecutor", lambda n, *options: started.append(n) or pool(n, *options))
+    monkeypatch.setattr(dicom_files, "ProcessPoolExecutor", lambda n, **how: started.append(n) or pool(n, **how))
     assert plan_import(tmp_path, jobs=2) == alone
     assert started == [2]
