@@ -27,7 +27,8 @@ _TYPESIZE = 3
 
 def _functions() -> tuple[Any, Any, Any] | None:
     """c-blosc's checks, decoder of chunks and decoder of items; None where a build of numcodecs hides them."""
-    library = ctypes.CDLL(numcodecs.blosc.__file__)
+    # Python's lock is kept: a chunk is decoded in less time than it takes to hand the lock on and have it back.
+    library = ctypes.PyDLL(numcodecs.blosc.__file__)
     try:
         validate, decompress, getitem = (
             library.blosc_cbuffer_validate,
