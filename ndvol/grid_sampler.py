@@ -15,7 +15,7 @@ from ndvol.categories import CategoryTree
 from ndvol.errors import SamplingError, UnknownNameError
 from ndvol.geometry import Grid, Reorientation, SlidingWindows, Window
 from ndvol.geometry.blending import BlendMode
-from ndvol.patches import Room
+from ndvol.reading import Room
 from ndvol.sampler import VolumeSampler
 from ndvol.sampling import Reading, Target
 from ndvol.sampling.aligned import restrict
@@ -125,7 +125,7 @@ class GridSampler:
         return self.load_samples(indices)
 
     def load_samples(self, indices: Sequence[int], *, room: Room | None = None) -> list[GridSample]:
-        """``__getitems__``, where `room` may give the arrays to read into, see `ndvol.patches.Room`."""
+        """``__getitems__``, where `room` may give the arrays to read into, see `ndvol.reading.Room`."""
         found = [self._locate(index) for index in indices]
         targets = [Target(case, window.padded(self.halo)) for _, case, window in found]
         samples = self._reader.load_samples(targets, room=room, annotated=False)

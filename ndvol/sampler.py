@@ -16,7 +16,7 @@ from ndvol.errors import OptionError, WindowError
 from ndvol.geometry import Window
 from ndvol.geometry.pyramid import coarse_box, coarse_window, fine_box
 from ndvol.opened import OpenCase, OpenCases, Reads, Seen
-from ndvol.patches import Room, read_patches
+from ndvol.reading import Room, read_patches
 from ndvol.sampling import (
     BoundStrategy,
     Negative,
@@ -229,7 +229,7 @@ class VolumeSampler:
 
         Parameters
         ----------
-        room : arrays to read into, see `ndvol.patches.Room`; every patch gets its own when None.
+        room : arrays to read into, see `ndvol.reading.Room`; every patch gets its own when None.
         annotated : False leaves the samples' `annotations` empty: to say how much of each object a window sees takes
             about a quarter of a sample's time.
         """

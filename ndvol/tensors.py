@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ndvol.batches import rows
 from ndvol.geometry.grid import SPATIAL_AXES
-from ndvol.patches import Wanted
+from ndvol.reading import Wanted
 
 
 class BatchTensor:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from ndvol.batches import collate
 from ndvol.errors import SamplingError
 from ndvol.grid_sampler import GridSampler
-from ndvol.patches import Wanted
+from ndvol.reading import Wanted
 from ndvol.sampler import Sample, VolumeSampler
 from ndvol.sampling import Target
 from ndvol.tensors import BatchTensor

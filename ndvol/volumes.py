@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +13,7 @@ from ndvol.box_index import BoxIndex
 from ndvol.display import case_html, labels_html, volume_html
 from ndvol.errors import GridError, UnknownNameError, WindowError
 from ndvol.geometry import Grid, Window, chunk_shape
-from ndvol.geometry.indexing import PadMode, basic_index, check_pad_mode, source_indices
+from ndvol.geometry.indexing import PadMode, basic_index, check_fill_value, check_pad_mode, source_indices
 from ndvol.label_index import LabelIndex, count_chunks
 
 
@@ -303,26 +302,6 @@ class LabelVolume(Volume):
 
     def _repr_html_(self) -> str:
         return labels_html(self)
-
-
-def check_fill_value(fill_value: float, dtype: np.dtype[Any]) -> None:
-    """Raise unless `dtype` holds `fill_value`; numpy would wrap or truncate it silently.
-
-    An integer type must hold it exactly; a floating type may round it, but not to infinity.
-    """
-    if not _fits(fill_value, dtype):
-        raise WindowError(f"fill_value does not fit the type {dtype}", got=fill_value)
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    if dtype.kind in "fc":
-        return not isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
-    if not isfinite(value) or value != int(value):
-        return False
-    if dtype.kind == "b":
-        return value in (0, 1)
-    info = np.iinfo(dtype)
-    return int(info.min) <= value <= int(info.max)
 
 
 @dataclass(frozen=True, slots=True)

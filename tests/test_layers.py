@@ -19,7 +19,7 @@ RANKS = {
     **dict.fromkeys(["formats", "catalog", "store"], 6),
     **dict.fromkeys(["backends", "selection"], 7),
     **dict.fromkeys(["interop", "opened", "opening"], 8),
-    "patches": 9,
+    "reading": 9,
     **dict.fromkeys(["coco", "importing", "sampler", "stitching"], 10),
     **dict.fromkeys(["exporting", "grid_sampler", "tensors"], 11),
     **dict.fromkeys(["commands", "demo", "facts", "outcomes", "sheet", "torch", "toy"], 12),

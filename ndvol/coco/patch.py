@@ -14,7 +14,7 @@ from ndvol.coco.lattice import Lattice
 from ndvol.coco.resample import INTERPOLATIONS, apply_weights, margin, scaled_length, weights
 from ndvol.errors import OptionError
 from ndvol.geometry.grid import SPATIAL_AXES
-from ndvol.volumes import check_fill_value
+from ndvol.geometry.indexing import check_fill_value
 
 PAD_MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from operator import index as as_int
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ndvol.errors import OptionError
+from ndvol.errors import OptionError, WindowError
 from ndvol.geometry.window import Window
 
 PadMode = Literal["constant", "edge", "reflect"]
@@ -19,6 +20,26 @@ def check_pad_mode(mode: str) -> None:
     """Raise unless `mode` is a `PadMode`."""
     if mode not in get_args(PadMode):
         raise OptionError("there is no such pad_mode", got=repr(mode), expected=f"one of {get_args(PadMode)}")
+
+
+def check_fill_value(fill_value: float, dtype: np.dtype[Any]) -> None:
+    """Raise unless `dtype` holds `fill_value`; numpy would wrap or truncate it silently.
+
+    An integer type must hold it exactly; a floating type may round it, but not to infinity.
+    """
+    if not _fits(fill_value, dtype):
+        raise WindowError(f"fill_value does not fit the type {dtype}", got=fill_value)
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    if dtype.kind in "fc":
+        return not isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if not isfinite(value) or value != int(value):
+        return False
+    if dtype.kind == "b":
+        return value in (0, 1)
+    info = np.iinfo(dtype)
+    return int(info.min) <= value <= int(info.max)
 
 
 def source_indices(start: int, length: int, n: int, mode: PadMode) -> NDArray[np.int64]:

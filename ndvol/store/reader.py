@@ -17,7 +17,7 @@ from ndvol.geometry import Clip, Grid, Window
 from ndvol.geometry.pyramid import grids_of_shapes
 from ndvol.hdf5 import READ_ERRORS
 from ndvol.label_index import LabelIndex
-from ndvol.store.facts import as_damage, file_facts
+from ndvol.store.file_facts import as_damage, file_facts
 from ndvol.store.hdf5 import get_text, open_file, read_table
 from ndvol.store.verify import check_format, not_ours
 from ndvol.volumes import Case, LabelVolume, Volume
