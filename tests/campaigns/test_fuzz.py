@@ -29,7 +29,7 @@ def test_readers_survive_spoiled_files(tmp_path, kind):
     found = report(tmp_path, kind, "--files", str(KINDS[kind]))
     assert found["failures"] == []
     assert found["workers"] == 1, "a worker had to be replaced"
-    assert sum(found["verdicts"].values()) >= found["files"] == 2000
+    assert sum(found["verdicts"].values()) >= found["files"] == KINDS[kind]
     # The campaign proves nothing when all files are good, or all are refused at the first byte.
     few = KINDS[kind] // 20
     assert found["verdicts"]["imported"] > few
