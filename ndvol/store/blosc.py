@@ -21,8 +21,8 @@ numcodecs.blosc.use_threads = False
 BLOCK = 2**14
 """Bytes of a block that can be decoded alone, rounded to whole planes: an eighth to a half of a chunk's planes."""
 _NEVER_SPLIT = 2
-_TYPESIZE = 3
-"""Where in a chunk's header the size of its items is."""
+_TYPESIZE, _BLOCKSIZE = 3, 8
+"""Where in a chunk's header the sizes of its items and blocks are."""
 
 
 def _functions() -> tuple[Any, Any, Any] | None:
@@ -101,3 +101,12 @@ def decode(data: memoryview | bytes, pointer: int | bytes, room: Room, first: in
         done, wanted = getitem(pointer, first, count, room.address + first * room.itemsize), count * room.itemsize
     if done != wanted:
         raise RuntimeError("Blosc cannot decode it")
+
+
+def decoded_bytes(data: memoryview | bytes, room: Room, first: int, last: int) -> int:
+    """How many bytes `decode` decodes for these items: those of whole blocks."""
+    if _C is None or data[_TYPESIZE] != room.itemsize or last <= first:
+        return room.nbytes
+    block = int.from_bytes(data[_BLOCKSIZE : _BLOCKSIZE + 4], "little")
+    start, stop = first * room.itemsize // block * block, -(-last * room.itemsize // block) * block
+    return min(stop, room.nbytes) - start

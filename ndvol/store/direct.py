@@ -163,9 +163,16 @@ class DirectReader:
             raise self._damage(int(numbers[listed[0]]), "is missing")
 
     def cost(self, clip: Clip) -> tuple[int, int]:
-        """Bytes that `clip` takes from the file, and bytes that they decode to."""
-        sizes = self._table.sizes[self._parts(clip)[0]]
-        return int(sizes.sum()), int(np.count_nonzero(sizes)) * prod(self._chunk) * self._dtype.itemsize
+        """Bytes that `clip` takes from the file, and bytes of which they decode to."""
+        numbers, pairs = self._parts(clip)
+        room, taken, decoded = self._room(), 0, 0
+        for (offset, size, _), (source, _) in zip(self._table.rows(numbers), pairs, strict=True):
+            if size:
+                first, last = (at * self._plane for at in (source[self._axis].start, source[self._axis].stop))
+                data = self._file.read(offset, size)
+                taken += size
+                decoded += blosc.decoded_bytes(data, room, first, last) if self._decode is _blosc else room.nbytes
+        return taken, decoded
 
     def _parts(self, clip: Clip) -> tuple[NDArray[np.int64], Iterator[tuple[Slices, Slices]]]:
         """Numbers of the chunks that `clip` touches; for each the part within the chunk, and the part in the patch."""
