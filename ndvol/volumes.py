@@ -200,10 +200,11 @@ class Volume:
 
         Parameters
         ----------
-        outs : for each window the array to fill, or None for a new one; `fill_value` must be a value of the volume's
-            own type all the same.
+        outs : for each window the array to fill, or None for a new one; a `fill_value` that is used must be a value
+            of the volume's own type all the same.
         """
-        check_fill_value(fill_value, self.dtype)
+        if pad_mode == "constant":
+            check_fill_value(fill_value, self.dtype)
         given = [None] * len(windows) if outs is None else outs
         if not isinstance(self.source, SharingSource) or pad_mode != "constant" or len(windows) < 2:
             how: Any = {"level": level, "fill_value": fill_value, "pad_mode": pad_mode}

@@ -121,6 +121,13 @@ def test_a_fill_value_must_fit_the_volume_though_the_tensor_would_hold_it():
         data.__getitems__([0, 1])
 
 
+@pytest.mark.parametrize("mode", ["edge", "reflect"])
+def test_a_fill_value_that_is_not_used_may_be_any(mode):
+    data = dataset(toy(0), reading=Reading(fill_value=1e9, pad_mode=mode))
+    assert len(data.__getitems__([0, 1])) == 2
+    assert len(data.sampler.__getitems__([0, 1])) == 2
+
+
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
 def test_what_lies_outside_is_read_likewise(mode):
     reading = Reading(fill_value=0 if mode != "constant" else 7, pad_mode=mode, pad=(2, 3, 4))
