@@ -69,19 +69,26 @@ def _whole(items: Sequence[torch.Tensor]) -> torch.Tensor | None:
 
     It is found once: who collates the same items again gets a copy.
     """
-    first = items[0]
-    if type(first) is not torch.Tensor or first.layout != torch.strided:
+    if not _alike(items):
         return None
+    first = items[0]
     address, size = first.data_ptr(), first.numel() * first.element_size()
     memory = _batches.get(address)
     if memory is None or memory.nbytes != size * len(items):
         return None
     for number, item in enumerate(items):
-        same = (type(item), item.shape, item.dtype) == (torch.Tensor, first.shape, first.dtype)
-        if not same or item.data_ptr() != address + number * size or not item.is_contiguous() or item.requires_grad:
+        if item.data_ptr() != address + number * size or not item.is_contiguous() or item.requires_grad:
             return None
     del _batches[address]
     return torch.from_numpy(memory).view(first.dtype).view(len(items), *first.shape)
+
+
+def _alike(items: Sequence[torch.Tensor]) -> bool:
+    """True for plain tensors of one shape and type."""
+    shape, dtype = items[0].shape, items[0].dtype
+    return all(
+        type(t) is torch.Tensor and t.layout == torch.strided and (t.shape, t.dtype) == (shape, dtype) for t in items
+    )
 
 
 def _is_worker() -> bool:
@@ -173,12 +180,11 @@ def _handed(batch: Sequence[torch.Tensor], *, collate_fn_map: Any) -> torch.Tens
     if size <= SMALL:
         return _small(torch.stack(list(batch)))
     whole = _whole(batch)
-    plain = all(type(t) is torch.Tensor and t.layout == torch.strided and t.dtype == first.dtype for t in batch)
-    if whole is None and plain and all(t.shape == first.shape for t in batch):
+    if whole is None:
+        if not _alike(batch):
+            return _stacked(batch, collate_fn_map=collate_fn_map)
         whole = rows(len(batch), first.shape, first.dtype)
         torch.stack(list(batch), out=whole)
-    if whole is None:
-        return _stacked(batch, collate_fn_map=collate_fn_map)
     address = whole.data_ptr()
     block = next((block for block in _blocks.get(os.getpid(), ()) if block.address == address), None)
     if block is None:

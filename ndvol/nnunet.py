@@ -26,7 +26,7 @@ from ndvol.errors import GridError, SourceError, UnknownNameError
 from ndvol.exporting.cases import as_source
 from ndvol.geometry import Grid
 from ndvol.interop import sitk_geometry
-from ndvol.label_index import LabelIndex
+from ndvol.label_index import LabelIndex, label_values
 from ndvol.store import CaseWriter, open_case
 from ndvol.store.reader import read_provenance
 from ndvol.volumes import Case, LabelVolume, Volume
@@ -225,9 +225,8 @@ def own_number(labels: Mapping[str, Any], name: str) -> int | None:
 
 
 def _add_seg(writer: CaseWriter, axes: str, seg: NDArray[Any]) -> None:
-    values = [int(value) for value in np.unique(seg) if value]
     writer.add_label(
-        "seg", seg, Grid.regular(axes, seg.shape), categories={v: str(v) for v in values}, objects="category"
+        "seg", seg, Grid.regular(axes, seg.shape), categories={v: str(v) for v in label_values(seg)}, objects="category"
     )
 
 

@@ -241,12 +241,11 @@ class VolumeSampler:
         ]
 
     def _sample(self, opened: OpenCase, target: Target, patches: dict[str, NDArray[Any]], annotated: bool) -> Sample:
-        images, labels = (
-            {name.removeprefix(kind): patch for name, patch in patches.items() if name.startswith(kind)}
-            for kind in ("images/", "labels/")
-        )
         window, level = target.window, target.level
-        grid = opened.at(level).grid
+        aligned = opened.at(level)
+        images = {name: patches[f"images/{name}"] for name in aligned.images}
+        labels = {name: patches[f"labels/{name}"] for name in aligned.labels}
+        grid = aligned.grid
         annotations: tuple[ObjectInWindow, ...] = ()
         if annotated:
             seen = {} if level else opened.seen(window, labels)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ndvol.catalog import Catalog
 from ndvol.display import category_colour, grey_range, outline, plane_of, to_grey
+from ndvol.label_index import label_values
 from ndvol.sampler import Sample
 from ndvol.sampling.tiles import voxel_of_interest
 
@@ -66,7 +67,7 @@ def draw_patch(sample: Sample, catalog: Catalog) -> NDArray[np.uint8]:
     for label_name, label in sample.labels.items():
         axes = catalog[sample.target.case].labels[label_name].axes
         values = _fit(plane_of(label, axes, start))
-        for value in (int(v) for v in np.unique(values) if v):
+        for value in label_values(values):
             picture[outline(values == value)] = _colour(sample, label_name, value, catalog.categories.names)
     return np.asarray(picture)
 

@@ -41,7 +41,8 @@ class BatchTensor:
         if len(shapes) != len(self._names) or any([patch.shape for patch in own] != shapes for own in asked):
             return [{} for _ in wanted]
         spatial = {shape[-self._ndim :] for shape in shapes}
-        if len(spatial) != 1 or not all(_casts_alike(patch.dtype, self._dtype) for own in asked for patch in own):
+        types = {patch.dtype for own in asked for patch in own}
+        if len(spatial) != 1 or not all(_casts_alike(dtype, self._dtype) for dtype in types):
             return [{} for _ in wanted]
         ends = list(accumulate((prod(shape[: -self._ndim]) for shape in shapes), initial=0))
         self._whole = rows(len(wanted), (ends[-1], *spatial.pop()), self._dtype)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from ndvol.batches import collate
 from ndvol.errors import SamplingError
-from ndvol.grid_sampler import GridSampler
+from ndvol.grid_sampler import GridSample, GridSampler
 from ndvol.reading import Wanted
 from ndvol.sampler import Sample, VolumeSampler
 from ndvol.sampling import Target
@@ -121,8 +121,7 @@ class PatchDataset(Dataset[dict[str, Any]]):
 
     def _facts(self, index: int, sample: Sample) -> dict[str, Any]:
         return {
-            "affine": torch.from_numpy(sample.grid.ras_affine),
-            "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
+            **_place(sample),
             "case": sample.target.case,
             "role": sample.target.role,
             "category": sample.target.category or "",
@@ -189,10 +188,15 @@ class GridDataset(Dataset[dict[str, Any]]):
         return [
             {
                 "image": images.item(number, [sample.images[name] for name in self.sampler.images]),
-                "affine": torch.from_numpy(sample.grid.ras_affine),
-                "valid": torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous(),
+                **_place(sample),
                 "case": sample.case,
                 "index": sample.index,
             }
             for number, sample in enumerate(samples)
         ]
+
+
+def _place(sample: Sample | GridSample) -> dict[str, torch.Tensor]:
+    """Where a patch lies, and which part of it is inside the volume."""
+    valid = torch.tensor([sample.valid.start, sample.valid.stop]).T.contiguous()
+    return {"affine": torch.from_numpy(sample.grid.ras_affine), "valid": valid}

@@ -100,10 +100,10 @@ def test_space(tmp_path, monkeypatch, free, status):
 
 @pytest.mark.parametrize("fault", ["raises", "other voxels"])
 def test_a_codec_that_does_not_work(monkeypatch, fault):
-    def decode(_data, _pointer, room, _first, _last):
+    def decode(_data, _pointer, buffer, _first, _last):
         if fault == "raises":
             raise RuntimeError("no lz4 in this build")
-        room.array[...] = 0
+        buffer.array[...] = 0
 
     monkeypatch.setattr(blosc, "decode", decode)
     found = {f.name: f for f in check_codecs()}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ndvol.display import Preset
+from ndvol.label_index import label_values
 
 LIMIT = 256
 """Most pixels of a picture along an axis; larger planes are averaged down to it."""
@@ -82,7 +83,7 @@ def outline_paths(labels: NDArray[Any], names: Mapping[int, str]) -> list[tuple[
     while True:
         thinned = labels[::step, ::step]
         paths: dict[str, str] = {}
-        for value in np.unique(thinned[thinned != 0]).tolist():
+        for value in label_values(thinned):
             name = names.get(value, str(value))
             paths[name] = paths.get(name, "") + edge_path(thinned == value, step)
         if sum(map(len, paths.values())) <= OUTLINE_TEXT or min(thinned.shape) < 2:

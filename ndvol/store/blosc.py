@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 numcodecs.blosc.use_threads = False
 
 BLOCK = 2**14
-"""Bytes of a block that can be decoded alone, rounded to whole planes: an eighth to a half of a chunk's planes."""
+"""Bytes of a block that can be decoded alone, rounded to whole planes: a sixteenth (float64) to a half (uint8) of a
+chunk of 32^3."""
+SHUFFLES = {"byte": numcodecs.blosc.SHUFFLE, "bit": numcodecs.blosc.BITSHUFFLE}
 _NEVER_SPLIT = 2
 _TYPESIZE, _BLOCKSIZE = 3, 8
 """Where in a chunk's header the sizes of its items and blocks are."""
@@ -48,7 +50,7 @@ def _functions() -> tuple[Any, Any, Any] | None:
 _C = _functions()
 
 
-class Room:
+class ChunkBuffer:
     """Room for a decoded chunk; of one thread."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -77,8 +79,8 @@ def plane_size(chunk: tuple[int, ...]) -> int:
     return prod(chunk[plane_axis(chunk) + 1 :])
 
 
-def decode(data: memoryview | bytes, pointer: int | bytes, room: Room, first: int, last: int) -> None:
-    """Items first … last - 1 of a chunk, into their places in `room`; the others there are then of no use.
+def decode(data: memoryview | bytes, pointer: int | bytes, buffer: ChunkBuffer, first: int, last: int) -> None:
+    """Items first … last - 1 of a chunk, into their places in `buffer`; the others there are then of no use.
 
     Parameters
     ----------
@@ -86,27 +88,27 @@ def decode(data: memoryview | bytes, pointer: int | bytes, room: Room, first: in
 
     Raises
     ------
-    RuntimeError : when they are not those of a chunk of the size of the room.
+    RuntimeError : when they are not those of a chunk of the size of the buffer.
     """
     if _C is None:
-        numcodecs.blosc.decompress(data, room.array)
+        numcodecs.blosc.decompress(data, buffer.array)
         return
     validate, decompress, getitem = _C
-    if validate(pointer, len(data), room.announced_at) < 0 or room.announced.value != room.nbytes:
+    if validate(pointer, len(data), buffer.announced_at) < 0 or buffer.announced.value != buffer.nbytes:
         raise RuntimeError("no Blosc chunk of this size")
-    if (first, last) == (0, room.size) or data[_TYPESIZE] != room.itemsize:
-        done, wanted = decompress(pointer, room.address, room.nbytes, 1), room.nbytes
+    if (first, last) == (0, buffer.size) or data[_TYPESIZE] != buffer.itemsize:
+        done, wanted = decompress(pointer, buffer.address, buffer.nbytes, 1), buffer.nbytes
     else:
         count = last - first
-        done, wanted = getitem(pointer, first, count, room.address + first * room.itemsize), count * room.itemsize
+        done, wanted = getitem(pointer, first, count, buffer.address + first * buffer.itemsize), count * buffer.itemsize
     if done != wanted:
         raise RuntimeError("Blosc cannot decode it")
 
 
-def decoded_bytes(data: memoryview | bytes, room: Room, first: int, last: int) -> int:
+def decoded_bytes(data: memoryview | bytes, buffer: ChunkBuffer, first: int, last: int) -> int:
     """How many bytes `decode` decodes for these items: those of whole blocks."""
-    if _C is None or data[_TYPESIZE] != room.itemsize or last <= first:
-        return room.nbytes
+    if _C is None or data[_TYPESIZE] != buffer.itemsize or last <= first:
+        return buffer.nbytes
     block = int.from_bytes(data[_BLOCKSIZE : _BLOCKSIZE + 4], "little")
-    start, stop = first * room.itemsize // block * block, -(-last * room.itemsize // block) * block
-    return min(stop, room.nbytes) - start
+    start, stop = first * buffer.itemsize // block * block, -(-last * buffer.itemsize // block) * block
+    return min(stop, buffer.nbytes) - start

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ndvol.errors import OptionError
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store import blosc
+from ndvol.store.blosc import SHUFFLES
 
 BLOSC_FILTER = 32001
 _BLOSC_COMPRESSORS = {"blosclz": 0, "lz4": 1, "lz4hc": 2, "snappy": 3, "zlib": 4, "zstd": 5}
-_SHUFFLES = {"byte": 1, "bit": 2}
 TRIAL_CHUNKS = 8
 """Chunks that a choice of codecs is tried on, spread evenly over the volume."""
 
@@ -53,7 +53,7 @@ class Codec:
             plist.set_deflate(self.level)
         elif self.compressor != "none":
             # The first four values are the filter's own; it fills them in when the data set is created.
-            values = (0, 0, 0, 0, self.level, _SHUFFLES[self.shuffle], _BLOSC_COMPRESSORS[self.compressor])
+            values = (0, 0, 0, 0, self.level, SHUFFLES[self.shuffle], _BLOSC_COMPRESSORS[self.compressor])
             plist.set_filter(BLOSC_FILTER, h5py.h5z.FLAG_MANDATORY, values)
         plist.set_fletcher32()
         plist.set_obj_track_times(False)
@@ -67,7 +67,7 @@ class Codec:
         elif self.compressor == "none":
             data = chunk.tobytes()
         else:
-            data = blosc.compress(chunk, self.compressor, self.level, _SHUFFLES[self.shuffle], in_planes=self.in_planes)
+            data = blosc.compress(chunk, self.compressor, self.level, SHUFFLES[self.shuffle], in_planes=self.in_planes)
         return data + fletcher32(data).to_bytes(4, "little")
 
 

@@ -25,7 +25,7 @@ from ndvol.geometry import Clip, Window
 from ndvol.geometry.tiling import chunk_counts, chunk_window
 from ndvol.store import blosc
 from ndvol.store.arrays import FLETCHER32, StoredArray
-from ndvol.store.blosc import Room
+from ndvol.store.blosc import ChunkBuffer
 from ndvol.store.codec import BLOSC_FILTER
 from ndvol.store.contiguous import ContiguousReader, is_contiguous
 from ndvol.store.manifest import ChunkTable, Rows
@@ -36,8 +36,8 @@ GZIP, SHUFFLE = 1, 2
 
 _xxh3 = xxhash.xxh3_64_intdigest
 
-Decoder = Callable[[Buffer, int | bytes, Room, int, int], NDArray[Any]]
-"""The chunk in some stored bytes, which C finds at the pointer: decoded into the room given, or a view of the bytes
+Decoder = Callable[[Buffer, int | bytes, ChunkBuffer, int, int], NDArray[Any]]
+"""The chunk in some stored bytes, which C finds at the pointer: decoded into the buffer given, or a view of the bytes
 that are one already. It need not hold more than the voxels from a first to a last one."""
 Slices = tuple[slice, ...]
 _Part = tuple[NDArray[Any], Slices, Slices]
@@ -106,14 +106,14 @@ class DirectReader:
         ------
         DamageError : when the bytes of a chunk are not those that were written.
         """
-        room, axis, plane = self._room(), self._axis, self._plane
+        buffer, axis, plane = self._buffer(), self._axis, self._plane
         numbers, parts = self._shared(clips, outs)
         self._expect(numbers)
         for number, row, pieces in zip(numbers.tolist(), self._table.rows(numbers), parts, strict=True):
             first, last = pieces[0][1][axis].start, pieces[0][1][axis].stop
             for _, source, _ in pieces[1:]:
                 first, last = min(first, source[axis].start), max(last, source[axis].stop)
-            chunk = self._load(number, *row, room, first * plane, last * plane)
+            chunk = self._load(number, *row, buffer, first * plane, last * plane)
             for out, source, target in pieces:
                 out[target] = chunk[source]
 
@@ -165,13 +165,13 @@ class DirectReader:
     def cost(self, clip: Clip) -> tuple[int, int]:
         """Bytes that `clip` takes from the file, and bytes of which they decode to."""
         numbers, pairs = self._parts(clip)
-        room, taken, decoded = self._room(), 0, 0
+        buffer, taken, decoded = self._buffer(), 0, 0
         for (offset, size, _), (source, _) in zip(self._table.rows(numbers), pairs, strict=True):
             if size:
                 first, last = (at * self._plane for at in (source[self._axis].start, source[self._axis].stop))
                 data = self._file.read(offset, size)
                 taken += size
-                decoded += blosc.decoded_bytes(data, room, first, last) if self._decode is _blosc else room.nbytes
+                decoded += blosc.decoded_bytes(data, buffer, first, last) if self._decode is _blosc else buffer.nbytes
         return taken, decoded
 
     def _parts(self, clip: Clip) -> tuple[NDArray[np.int64], Iterator[tuple[Slices, Slices]]]:
@@ -187,24 +187,24 @@ class DirectReader:
         sources, targets = product(*(parts[1] for parts in axes)), product(*(parts[2] for parts in axes))
         return numbers, zip(sources, targets, strict=True)
 
-    def _room(self) -> Room:
+    def _buffer(self) -> ChunkBuffer:
         """Room for a decoded chunk, one per thread."""
-        room: Room | None = getattr(self._local, "room", None)
-        if room is None:
-            room = self._local.room = Room(self._chunk, self._dtype)
-        return room
+        buffer: ChunkBuffer | None = getattr(self._local, "buffer", None)
+        if buffer is None:
+            buffer = self._local.buffer = ChunkBuffer(self._chunk, self._dtype)
+        return buffer
 
     def _load(
-        self, number: int, offset: int, size: int, digest: int | None, room: Room, first: int, last: int
+        self, number: int, offset: int, size: int, digest: int | None, buffer: ChunkBuffer, first: int, last: int
     ) -> NDArray[Any]:
-        """A chunk, checked as a whole, of which the voxels first … last - 1 are wanted; `room` is room for it."""
+        """A chunk, checked as a whole, of which the voxels first … last - 1 are wanted; `buffer` is room for it."""
         data = self._file.read(offset, size)
         pointer = self._file.pointer(offset, data)
         if digest is not None and _xxh3(data) != digest:
             raise self._damage(number, "has other bytes than were written")
         try:
             data = data[: size - self._trailer] if self._trailer else data
-            return self._decode(data, pointer, room, first, last)
+            return self._decode(data, pointer, buffer, first, last)
         except (RuntimeError, ValueError, zlib.error) as error:
             raise self._damage(number, f"cannot be decoded: {error}") from error
 
@@ -251,23 +251,23 @@ def _decoder(array: StoredArray) -> Decoder | None:
     return known.get(tuple(filters))
 
 
-def _as_stored(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
-    return np.frombuffer(data, room.array.dtype).reshape(room.array.shape)
+def _as_stored(data: Buffer, pointer: int | bytes, buffer: ChunkBuffer, first: int, last: int) -> NDArray[Any]:
+    return np.frombuffer(data, buffer.array.dtype).reshape(buffer.array.shape)
 
 
-def _blosc(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
-    blosc.decode(data, pointer, room, first, last)
-    return room.array
+def _blosc(data: Buffer, pointer: int | bytes, buffer: ChunkBuffer, first: int, last: int) -> NDArray[Any]:
+    blosc.decode(data, pointer, buffer, first, last)
+    return buffer.array
 
 
-def _inflate(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
-    return _as_stored(_inflated(data, room.nbytes), b"", room, first, last)
+def _inflate(data: Buffer, pointer: int | bytes, buffer: ChunkBuffer, first: int, last: int) -> NDArray[Any]:
+    return _as_stored(_inflated(data, buffer.nbytes), b"", buffer, first, last)
 
 
-def _inflate_unshuffle(data: Buffer, pointer: int | bytes, room: Room, first: int, last: int) -> NDArray[Any]:
-    planes = np.frombuffer(_inflated(data, room.nbytes), np.uint8).reshape(room.itemsize, -1)
-    room.array.reshape(-1).view(np.uint8).reshape(-1, room.itemsize)[:] = planes.T
-    return room.array
+def _inflate_unshuffle(data: Buffer, pointer: int | bytes, buffer: ChunkBuffer, first: int, last: int) -> NDArray[Any]:
+    planes = np.frombuffer(_inflated(data, buffer.nbytes), np.uint8).reshape(buffer.itemsize, -1)
+    buffer.array.reshape(-1).view(np.uint8).reshape(-1, buffer.itemsize)[:] = planes.T
+    return buffer.array
 
 
 def _inflated(data: Buffer, size: int) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ndvol.store import blosc
-from ndvol.store.blosc import Room, compress, decode, plane_axis, plane_size
+from ndvol.store.blosc import ChunkBuffer, compress, decode, plane_axis, plane_size
 
 CHUNKS = [(32, 32, 32), (7, 5, 3), (1, 1, 16, 32, 32), (64, 64), (500,), (1, 1)]
 DTYPES = ["u1", "<i2", "<f4", ">u2", "<f8"]
@@ -33,9 +33,9 @@ def test_any_run_of_items_comes_back(chunk, dtype, compressor):
         data = compress(array, compressor, 5, 1, in_planes=in_planes)
         for _ in range(5):
             first, last = sorted(rng.integers(0, array.size + 1, 2).tolist())
-            room = Room(chunk, array.dtype)
-            decode(data, data, room, first, max(last, first + 1) if first < array.size else first)
-            np.testing.assert_array_equal(room.array.ravel()[first:last], array.ravel()[first:last])
+            buffer = ChunkBuffer(chunk, array.dtype)
+            decode(data, data, buffer, first, max(last, first + 1) if first < array.size else first)
+            np.testing.assert_array_equal(buffer.array.ravel()[first:last], array.ravel()[first:last])
 
 
 @pytest.mark.parametrize(("dtype", "planes"), [("u1", 16), ("<i2", 8), ("<f4", 4), ("<f8", 2)])
@@ -43,12 +43,12 @@ def test_blocks_are_whole_planes_and_no_others_are_decoded(dtype, planes):
     array = voxels((32, 32, 32), dtype)
     data = compress(array, "lz4hc", 1, 1, in_planes=True)
     assert block_size(data) == blosc.BLOCK == planes * 1024 * array.itemsize
-    room = Room(array.shape, array.dtype)
-    room.array[:] = 99
-    decode(data, data, room, planes * 1024, 2 * planes * 1024)
-    np.testing.assert_array_equal(room.array[planes : 2 * planes], array[planes : 2 * planes])
-    assert (room.array[:planes] == 99).all()
-    assert (room.array[2 * planes :] == 99).all()
+    buffer = ChunkBuffer(array.shape, array.dtype)
+    buffer.array[:] = 99
+    decode(data, data, buffer, planes * 1024, 2 * planes * 1024)
+    np.testing.assert_array_equal(buffer.array[planes : 2 * planes], array[planes : 2 * planes])
+    assert (buffer.array[:planes] == 99).all()
+    assert (buffer.array[2 * planes :] == 99).all()
 
 
 def test_the_bytes_that_are_decoded_are_counted():
@@ -56,12 +56,12 @@ def test_the_bytes_that_are_decoded_are_counted():
     for in_planes in (True, False):
         data = compress(array, "lz4hc", 1, 1, in_planes=in_planes)
         for first, last in ((0, 1), (0, 8192), (8191, 8193), (1000, 20_000), (0, array.size)):
-            room = Room(array.shape, array.dtype)
-            room.array[:] = -9999
-            decode(data, data, room, first, last)
+            buffer = ChunkBuffer(array.shape, array.dtype)
+            buffer.array[:] = -9999
+            decode(data, data, buffer, first, last)
             # Of a block that is wanted in part only the items are copied: count the blocks.
-            blocks = (room.array.reshape(-1, block_size(data) // 2) != -9999).any(1).sum()
-            assert blosc.decoded_bytes(data, room, first, last) == blocks * block_size(data)
+            blocks = (buffer.array.reshape(-1, block_size(data) // 2) != -9999).any(1).sum()
+            assert blosc.decoded_bytes(data, buffer, first, last) == blocks * block_size(data)
 
 
 def test_planes_lie_along_the_first_axis_that_has_several():
@@ -73,18 +73,18 @@ def test_items_of_another_size_than_the_type_are_read_as_bytes():
     """Others may have compressed voxels of two bytes as bytes."""
     array = voxels((32, 32, 32), "<i2")
     data = numcodecs.blosc.compress(array.view(np.uint8), b"lz4", 5, 1)
-    room = Room(array.shape, array.dtype)
-    decode(data, data, room, 1024, 2048)
-    np.testing.assert_array_equal(room.array[1], array[1])
+    buffer = ChunkBuffer(array.shape, array.dtype)
+    decode(data, data, buffer, 1024, 2048)
+    np.testing.assert_array_equal(buffer.array[1], array[1])
 
 
 def test_without_the_functions_of_c_chunks_are_decoded_whole(monkeypatch):
     array = voxels((32, 32, 32), "<i2")
     data = compress(array, "lz4hc", 1, 1, in_planes=True)
     monkeypatch.setattr(blosc, "_C", None)
-    room = Room(array.shape, array.dtype)
-    decode(data, data, room, 1024, 2048)
-    np.testing.assert_array_equal(room.array, array)
+    buffer = ChunkBuffer(array.shape, array.dtype)
+    decode(data, data, buffer, 1024, 2048)
+    np.testing.assert_array_equal(buffer.array, array)
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "other size", "empty"])
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_chunk_of_the_size_are_refused(change):
     }[change]
     for first, last in ((0, array.size), (0, 1024)):
         with pytest.raises(RuntimeError, match="Blosc"):
-            decode(changed, changed, Room(array.shape, array.dtype), first, last)
+            decode(changed, changed, ChunkBuffer(array.shape, array.dtype), first, last)
 
 
 def test_damaged_bytes_end_in_an_error_or_in_other_voxels():
@@ -112,10 +112,10 @@ def test_damaged_bytes_end_in_an_error_or_in_other_voxels():
             changed = bytearray(data)
             for at in rng.integers(0, 48 if number % 2 else len(data), rng.integers(1, 4)):
                 changed[at] = rng.integers(256)
-            room = Room(array.shape, array.dtype)
+            buffer = ChunkBuffer(array.shape, array.dtype)
             first = int(rng.integers(0, array.size - 1))
             last = int(rng.integers(first + 1, array.size + 1))
             try:
-                decode(bytes(changed), bytes(changed), room, first, last)
+                decode(bytes(changed), bytes(changed), buffer, first, last)
             except RuntimeError:
                 continue
